@@ -1,0 +1,253 @@
+"""What the stages hand to each other: frozen values and Protocols, nothing else.
+
+Device floor: the standard library and numpy only. This file ships inside every bundle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError, suggestion
+
+Array: TypeAlias = NDArray[Any]
+Feeds: TypeAlias = Mapping[str, Array]
+"""Input name → array. Every array has the dtype and a shape that its TensorSpec allows."""
+Outputs: TypeAlias = dict[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """The name, dtype and shape of a model's input or output.
+
+    dtype is numpy's name (``float32``, ``int64``, ``bool``), or ml_dtypes' (``bfloat16``, ``float8_e4m3fn``, ``int4``),
+    or ``string``. shape holds an int for a fixed dimension and a name for a free one: ``("batch", 3, 224, 224)``.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
+
+    def refuses(self, array: Array) -> str | None:
+        """Why ``array`` cannot be fed to this tensor, or None where it can."""
+        if array.dtype.name != self.dtype and not (self.dtype == "string" and array.dtype.kind in "OUST"):
+            return f"'{self.name}' must be {self.dtype}, got {array.dtype.name}"
+        fits = len(array.shape) == len(self.shape) and all(
+            isinstance(want, str) or want == got for want, got in zip(self.shape, array.shape, strict=True)
+        )
+        if not fits:
+            want, got = "x".join(map(str, self.shape)) or "scalar", "x".join(map(str, array.shape)) or "scalar"
+            return f"'{self.name}' must have the shape {want}, got {got}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What an engine loads: a main file, whose companions (external data, weights) lie in the same folder."""
+
+    path: Path
+    format: str  # "onnx", "openvino-ir", …: what a Runtime says it opens
+    precision: str  # "fp32", "bf16", "int8", …: what was asked for; a Session reads back what is in force
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlacement:
+    """Where one node ran. ``name`` is the engine's name of it, which may stand for several fused nodes."""
+
+    name: str
+    op_type: str
+    device: str  # "CPU", "CUDA", "HTP", …
+    precision: str | None = None  # what the engine computes it in, where it tells: "f32", "bf16", "i8"
+    reason: str | None = None  # the engine's own words on why not elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Node by node where a session runs, or the reason why that cannot be told."""
+
+    nodes: tuple[NodePlacement, ...] = ()
+    unknown: str | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Device → number of nodes, the most first."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            found[node.device] = found.get(node.device, 0) + 1
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+class Session(Protocol):
+    """An open model in one engine. Not thread-safe."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs, by the engine's own account, in order."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs, by the engine's own account, in order."""
+        ...
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Run once and return fresh arrays that the caller may keep.
+
+        Raises:
+            EngineError: the engine refuses the feeds or fails while running; its own words are in the message.
+        """
+        ...
+
+    def bind(self, feeds: Feeds) -> Callable[[], object]:
+        """The hot call: inputs in place, outputs pre-allocated where the engine can; calling it runs once.
+
+        It is synchronous: it returns when the outputs are usable. What it returns means nothing and may be overwritten
+        by the next call. It stays valid until ``close`` or until ``feeds``' arrays are freed.
+        """
+        ...
+
+    def placement(self) -> Placement:
+        """Node by node where this session runs."""
+        ...
+
+    def in_force(self) -> dict[str, Any]:
+        """The settings in force, read back from the engine where it tells: ``threads``, ``precision``, …."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory. The session cannot be used afterwards; a second call does nothing."""
+        ...
+
+
+class Runtime(Protocol):
+    """Adapter to one engine. A plug-in module names its class ``PLUGIN``; importing it must not import the engine."""
+
+    name: str
+    formats: tuple[str, ...]  # the artifact formats it opens, best first
+    install: str  # the line that installs the engine: "pip install onnxruntime"
+    Options: type[Any]  # a frozen dataclass of session options; the field ``threads: int`` (0: the engine's choice)
+
+    def version(self) -> str:
+        """The engine's version.
+
+        Raises:
+            EngineError: it is not installed, or not usable here; says why and how to install it.
+        """
+        ...
+
+    def open(self, artifact: Artifact, options: Any) -> Session:
+        """Load ``artifact`` with ``options``, an instance of ``Options``.
+
+        Raises:
+            EngineError: the engine is missing, or refuses the model; its own words are in the message.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far an engine may be from the reference. What is None is not required; each stated bound must hold."""
+
+    max_abs: float | None = None  # in the output's unit
+    rel_l2: float | None = None  # ‖y − y_ref‖₂ / ‖y_ref‖₂
+    sqnr_db: float | None = None  # 10·log10(Σ y_ref² / Σ (y − y_ref)²), at least this
+
+    def to_json(self) -> dict[str, float]:
+        """The bounds that are stated."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """What a pass did to a graph, for the user and for the manifest."""
+
+    name: str
+    modified: bool
+    detail: str  # "folded 20 of 20 BatchNormalization", or why nothing changed
+    options: Mapping[str, Any] = field(default_factory=dict)
+    nodes_before: int = 0
+    nodes_after: int = 0
+    seconds: float = 0.0
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Where long work says how far it is. Implementations decide whether and where to print."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Enter a named stage; its wall time is kept."""
+        ...
+
+    def step(self, done: int, total: int | None = None, note: str = "") -> None:
+        """``done`` of ``total`` units of the current stage are finished."""
+        ...
+
+
+class Quiet:
+    """A Progress that says nothing."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Do nothing around the stage."""
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+    def step(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Say nothing."""
+
+
+T = TypeVar("T")
+
+
+def options_from(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build the options dataclass ``cls`` from a table a person wrote, refusing what it does not know.
+
+    A list becomes a tuple. ``where`` names the place for the message: ``"[runtime.options] of target 'cpu'"``.
+
+    Raises:
+        UsageError: an unknown key (with the nearest known one), a value of the wrong type, or a rejected value.
+    """
+    fields: Sequence[dataclasses.Field[Any]] = dataclasses.fields(cls)  # type: ignore[arg-type]
+    known = {item.name for item in fields if item.init}
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{where} has no option '{key}'", fix=suggestion(key, known))
+    ready = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    for item in fields:
+        if item.name in ready and not _is_of_type(ready[item.name], str(item.type)):
+            raise UsageError(f"{where}: '{item.name}' must be {item.type}, got {ready[item.name]!r}")
+    try:
+        return cls(**ready)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+_PLAIN: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+
+
+def _is_of_type(value: object, annotation: str) -> bool:
+    """Whether ``value`` fits a plain annotation such as ``int`` or ``str | None``; others are left to the class."""
+    choices = [part.strip() for part in annotation.split("|")]
+    if any(part not in _PLAIN and part != "None" for part in choices):
+        return True
+    if value is None:
+        return "None" in choices
+    if isinstance(value, bool):
+        return "bool" in choices
+    return any(isinstance(value, _PLAIN[part]) for part in choices if part != "None")
+
+
+def describe(array: Array) -> str:
+    """``float32 1x3x224x224`` for messages."""
+    return f"{np.asarray(array).dtype.name} {'x'.join(map(str, np.shape(array))) or 'scalar'}"

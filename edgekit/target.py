@@ -1,0 +1,320 @@
+"""Target profiles: read, inherit, validate.
+
+A profile is a TOML file (see ``targets/``). ``extends`` names one profile or several; later ones win. Tables merge key
+by key; ``candidates`` merge by their name; every other value replaces the inherited one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import plugins
+from .contracts import Tolerance, options_from
+from .errors import UsageError, suggestion
+
+DEFAULT_OPSET = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the device has. None: not stated."""
+
+    memory_bytes: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRules:
+    """How the graph and the artifact are written."""
+
+    format: str = "onnx"  # an artifact exporter's name
+    opset: int = DEFAULT_OPSET
+    dynamic: bool = True  # whether free dimensions are allowed
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureRules:
+    """How the device is measured."""
+
+    where: str = "here"  # "here": on this machine; "device": only on the device itself
+    warmup_s: float = 0.3
+    processes: int = 3
+    fallback: bool = False  # whether nodes may run elsewhere than on `device`
+    device: str = "CPU"
+
+    def __post_init__(self) -> None:
+        if self.where not in ("here", "device"):
+            raise ValueError(f"'where' must be 'here' or 'device', got '{self.where}'")
+
+
+@dataclass(frozen=True, slots=True)
+class PassSpec:
+    """A pass by name, with the options written for it."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to ship the model: an engine, a precision, passes and session options."""
+
+    name: str
+    runtime: str
+    precision: str
+    format: str
+    passes: tuple[PassSpec, ...] = ()
+    export_options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # session options
+    tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # session option → values to try
+    arch: tuple[str, ...] = ()  # machines it is made for; empty: any
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A device profile after inheritance."""
+
+    name: str
+    description: str
+    arch: tuple[str, ...]  # the device's machine, as `platform.machine()` says it; empty: any
+    limits: Limits
+    export: ExportRules
+    passes: tuple[PassSpec, ...]  # for every candidate, before its own
+    candidates: tuple[Candidate, ...]
+    tolerance: Mapping[str, Tolerance]  # precision → what parity must hold
+    tolerance_with_metric: Mapping[str, Tolerance]  # the same where a metric on labels judges the accuracy
+    measure: MeasureRules
+    files: tuple[Path, ...]  # the profile's own file first, then those it inherits from
+    origins: Mapping[str, Path]  # dotted key → the file its value came from
+
+    def runs_here(self) -> bool:
+        """Whether this machine may stand for the device: measuring here says something."""
+        return self.measure.where == "here" and (not self.arch or machine() in self.arch)
+
+    def candidates_for(self, arch: str) -> tuple[Candidate, ...]:
+        """The candidates made for a machine of this architecture."""
+        return tuple(item for item in self.candidates if not item.arch or arch in item.arch)
+
+    def device_arch(self) -> str:
+        """The architecture to build for: the device's, or this machine's where the profile leaves it open."""
+        return machine() if not self.arch or machine() in self.arch else self.arch[0]
+
+
+def machine() -> str:
+    """This machine's architecture, ``x86_64`` or ``aarch64`` on every operating system."""
+    name = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """Read a profile by its name or by the path of its TOML file, with all it inherits.
+
+    Raises:
+        UsageError: unknown name (with the nearest), malformed TOML, unknown key, wrong type, or a cycle.
+    """
+    path = _find(str(name_or_path), relative_to=None)
+    merged, origins, files = _inherit(path, seen=())
+    return _build(merged, origins, files)
+
+
+def _find(name: str, relative_to: Path | None) -> Path:
+    if name.endswith(".toml") or "/" in name or "\\" in name:
+        path = Path(name) if relative_to is None else relative_to / name
+        if not path.is_file():
+            raise UsageError(f"target file '{path}' does not exist", fix="edgekit targets list shows the built-in ones.")
+        return path.resolve()
+    files = plugins.target_files()
+    if name in files:
+        return files[name]
+    if relative_to is not None and (relative_to / f"{name}.toml").is_file():
+        return (relative_to / f"{name}.toml").resolve()
+    raise UsageError(f"target '{name}' is not known", fix=f"{suggestion(name, files)} (edgekit targets list)")
+
+
+def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, Path], tuple[Path, ...]]:
+    if path in seen:
+        chain = " → ".join(item.stem for item in (*seen, path))
+        raise UsageError(f"target profiles extend each other in a circle: {chain}")
+    own = _read(path)
+    parents = own.pop("extends", [])
+    parents = [parents] if isinstance(parents, str) else parents
+    if not isinstance(parents, list) or not all(isinstance(item, str) for item in parents):
+        raise UsageError(f"{path}: 'extends' must be a name or a list of names, got {parents!r}")
+    merged: dict[str, Any] = {}
+    origins: dict[str, Path] = {}
+    files: tuple[Path, ...] = (path,)
+    for parent in parents:
+        above, above_origins, above_files = _inherit(_find(parent, relative_to=path.parent), (*seen, path))
+        _merge(merged, above, origins, above_origins)
+        files += tuple(item for item in above_files if item not in files)
+    _merge(merged, own, origins, dict.fromkeys(_dotted(own), path))
+    return merged, origins, files
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read target file '{path}': {error.strerror}") from error
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            keys += _dotted(value, f"{prefix}{key}.")
+        elif key == "candidates" and isinstance(value, list):
+            keys += [f"candidates.{item.get('name', '?')}" for item in value if isinstance(item, Mapping)]
+        else:
+            keys.append(prefix + key)
+    return keys
+
+
+def _merge(
+    into: dict[str, Any], table: Mapping[str, Any], origins: dict[str, Path], table_origins: Mapping[str, Path]
+) -> None:
+    for key, value in table.items():
+        if key == "candidates" and isinstance(value, list):
+            into[key] = _merge_candidates(into.get(key, []), value)
+        elif isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value, {}, {})
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+    origins.update(table_origins)
+
+
+def _merge_candidates(above: Sequence[Any], own: Sequence[Any]) -> list[Any]:
+    by_name = {item.get("name", index) if isinstance(item, Mapping) else index: item for index, item in enumerate(above)}
+    for index, item in enumerate(own):
+        name = item.get("name", index) if isinstance(item, Mapping) else index
+        known = by_name.get(name)
+        by_name[name] = {**known, **item} if isinstance(known, Mapping) and isinstance(item, Mapping) else item
+    return list(by_name.values())
+
+
+_KEYS = {
+    "name", "description", "arch", "limits", "export", "passes", "runtime", "candidates", "tune", "tolerance",
+    "tolerance_with_metric", "measure",
+}  # fmt: skip
+_CANDIDATE_KEYS = {
+    "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "disabled",
+}  # fmt: skip
+
+
+def _build(table: dict[str, Any], origins: Mapping[str, Path], files: tuple[Path, ...]) -> Target:
+    where = str(files[0])
+    _refuse_unknown(table, _KEYS, where)
+    name = table.get("name")
+    if not isinstance(name, str) or name != files[0].stem:
+        raise UsageError(f"{where}: 'name' must be the file's name, '{files[0].stem}', got {name!r}")
+    export = options_from(ExportRules, _table(table, "export", where), f"[export] of {where}")
+    runtime = _table(table, "runtime", where)
+    _refuse_unknown(runtime, {"name", "options"}, f"[runtime] of {where}")
+    tune = _tune(table.get("tune", {}), f"[tune] of {where}")
+    raw = table.get("candidates", [])
+    if not isinstance(raw, list):
+        raise UsageError(f"{where}: 'candidates' must be an array of tables ([[candidates]]), got {raw!r}")
+    candidates = tuple(
+        _candidate(item, export, runtime, tune, where)
+        for item in raw
+        if not (isinstance(item, Mapping) and item.get("disabled"))
+    )
+    if not candidates:
+        if "name" not in runtime:
+            raise UsageError(f"{where}: a profile needs [runtime] with a name, or [[candidates]]")
+        candidates = (_candidate({"name": f"{runtime['name']} fp32"}, export, runtime, tune, where),)
+    return Target(
+        name=name,
+        description=str(table.get("description", "")),
+        arch=_strings(table.get("arch", []), f"{where}: 'arch'"),
+        limits=options_from(Limits, _table(table, "limits", where), f"[limits] of {where}"),
+        export=export,
+        passes=_passes(table.get("passes", []), where),
+        candidates=candidates,
+        tolerance=_tolerances(table, "tolerance", where),
+        tolerance_with_metric=_tolerances(table, "tolerance_with_metric", where),
+        measure=options_from(MeasureRules, _table(table, "measure", where), f"[measure] of {where}"),
+        files=files,
+        origins=dict(origins),
+    )
+
+
+def _candidate(
+    item: object, export: ExportRules, runtime: Mapping[str, Any], tune: Mapping[str, tuple[Any, ...]], where: str
+) -> Candidate:
+    if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
+        raise UsageError(f"{where}: every candidate is a table with a 'name', got {item!r}")
+    here = f"candidate '{item['name']}' of {where}"
+    _refuse_unknown(item, _CANDIDATE_KEYS, here)
+    engine = item.get("runtime", runtime.get("name"))
+    if not isinstance(engine, str):
+        raise UsageError(f"{here} needs a 'runtime'")
+    inherited = runtime.get("options", {}) if engine == runtime.get("name") else {}
+    return Candidate(
+        name=item["name"],
+        runtime=engine,
+        precision=str(item.get("precision", "fp32")),
+        format=str(item.get("format", export.format)),
+        passes=_passes(item.get("passes", []), here),
+        export_options=_table(item, "export_options", here),
+        options={**inherited, **_table(item, "options", here)},
+        tune={**tune, **_tune(item.get("tune", {}), f"'tune' of {here}")},
+        arch=_strings(item.get("arch", []), f"{here}: 'arch'"),
+    )
+
+
+def _passes(items: object, where: str) -> tuple[PassSpec, ...]:
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) and "name" in item for item in items):
+        raise UsageError(f"{where}: 'passes' must be tables with a 'name' ([[passes]]), got {items!r}")
+    return tuple(PassSpec(str(item["name"]), {k: v for k, v in item.items() if k != "name"}) for item in items)
+
+
+def _tolerances(table: Mapping[str, Any], key: str, where: str) -> dict[str, Tolerance]:
+    rows = _table(table, key, where)
+    return {
+        precision: options_from(Tolerance, _table(rows, precision, f"[{key}] of {where}"), f"[{key}.{precision}] of {where}")
+        for precision in rows
+    }
+
+
+def _tune(value: object, where: str) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(value, Mapping) or not all(isinstance(choices, list) and choices for choices in value.values()):
+        raise UsageError(f"{where} must map a session option to a list of values to try, got {value!r}")
+    return {key: tuple(choices) for key, choices in value.items()}
+
+
+def _table(table: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where}: '{key}' must be a table, got {value!r}")
+    return dict(value)
+
+
+def _strings(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UsageError(f"{where} must be a list of strings, got {value!r}")
+    return tuple(value)
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key '{key}'", fix=suggestion(key, known))
+
+
+def profile(target: Target) -> dict[str, Any]:
+    """The profile after inheritance as plain JSON values, with the file each value came from under ``origins``."""
+    value = dataclasses.asdict(target)
+    value["tolerance"] = {key: item.to_json() for key, item in target.tolerance.items()}
+    value["tolerance_with_metric"] = {key: item.to_json() for key, item in target.tolerance_with_metric.items()}
+    value["files"] = [str(item) for item in target.files]
+    value["origins"] = {key: str(item) for key, item in target.origins.items()}
+    return value

@@ -1,0 +1,1 @@
+"""Real models that edgekit is shown and tested with."""

@@ -1,0 +1,65 @@
+"""Exporters write formats. One a module, called as the module, its class in ``PLUGIN``.
+
+A *graph exporter* turns a source into the graph that every pass works on; an *artifact exporter* turns that graph into
+the files one engine loads. A plug-in is one or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgekit.contracts import Artifact
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgekit.passes import PassContext
+    from edgekit.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRequest:
+    """What the target asks of a graph."""
+
+    opset: int
+    report: Path  # where a full report of a failure goes
+
+
+class GraphExporter(Protocol):
+    """Source → graph."""
+
+    name: str
+    kinds: tuple[str, ...]  # the kinds of Source it takes
+
+    def to_graph(self, source: Source, request: GraphRequest) -> ir.Model:
+        """The model as an ONNX graph whose inputs and outputs are named as ``source`` names them.
+
+        Every node's ``metadata_props[edgekit.passes.MODULE_PATH]`` holds its PyTorch module path, where there is one.
+
+        Raises:
+            SourceError: it cannot be exported; names the module, the line, the operator and what usually helps.
+        """
+        ...
+
+
+class ArtifactExporter(Protocol):
+    """Graph → files that an engine loads."""
+
+    name: str
+    format: str  # Artifact.format of what it writes
+    Options: type[Any]
+
+    def write(
+        self, model: ir.Model, directory: Path, precision: str, options: Any, context: PassContext
+    ) -> tuple[Artifact, Mapping[str, Any]]:
+        """Write the artifact into ``directory`` (which exists and is empty) and say what was done, for the manifest.
+
+        The graph is left as it was.
+
+        Raises:
+            EngineError: the engine's converter is missing or refuses the graph.
+        """
+        ...

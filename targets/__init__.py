@@ -1,0 +1,1 @@
+"""Target profiles: TOML files, read by edgekit.target."""
