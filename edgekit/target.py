@@ -127,7 +127,9 @@ def _find(name: str, relative_to: Path | None) -> Path:
     if name.endswith(".toml") or "/" in name or "\\" in name:
         path = Path(name) if relative_to is None else relative_to / name
         if not path.is_file():
-            raise UsageError(f"target file '{path}' does not exist", fix="edgekit targets list shows the built-in ones.")
+            raise UsageError(
+                f"target file '{path}' does not exist", fix="edgekit targets list shows the built-in ones."
+            )
         return path.resolve()
     files = plugins.target_files()
     if name in files:
@@ -192,7 +194,9 @@ def _merge(
 
 
 def _merge_candidates(above: Sequence[Any], own: Sequence[Any]) -> list[Any]:
-    by_name = {item.get("name", index) if isinstance(item, Mapping) else index: item for index, item in enumerate(above)}
+    by_name = {
+        item.get("name", index) if isinstance(item, Mapping) else index: item for index, item in enumerate(above)
+    }
     for index, item in enumerate(own):
         name = item.get("name", index) if isinstance(item, Mapping) else index
         known = by_name.get(name)
@@ -280,7 +284,9 @@ def _passes(items: object, where: str) -> tuple[PassSpec, ...]:
 def _tolerances(table: Mapping[str, Any], key: str, where: str) -> dict[str, Tolerance]:
     rows = _table(table, key, where)
     return {
-        precision: options_from(Tolerance, _table(rows, precision, f"[{key}] of {where}"), f"[{key}.{precision}] of {where}")
+        precision: options_from(
+            Tolerance, _table(rows, precision, f"[{key}] of {where}"), f"[{key}.{precision}] of {where}"
+        )
         for precision in rows
     }
 

@@ -1,7 +1,7 @@
 """Graph passes: ``onnx_ir.Model`` in, the same model out, cheaper. One pass a module, called as the module.
 
-A pass module holds a subclass of `GraphPass` in its attribute ``PLUGIN``. It says whether it changed the graph, and what
-or why not. Options come from the target profile; what else it may look at is its `PassContext`.
+A pass module holds a subclass of `GraphPass` in its attribute ``PLUGIN``. It says whether it changed the graph, and
+what or why not. Options come from the target profile; what else it may look at is its `PassContext`.
 """
 
 from __future__ import annotations
@@ -118,4 +118,4 @@ def module_path(node: ir.Node) -> str:
 
 
 MODULE_PATH = "edgekit.module"
-"""Key of a node's metadata: dotted path of the PyTorch module it came from. Written by the exporters, kept by passes."""
+"""Key of a node's metadata: dotted path of its PyTorch module. Written by the exporters, kept by the passes."""
