@@ -1,0 +1,189 @@
+"""What `export` found: every candidate with its numbers, and the one that was picked. Values only; report/ prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .contracts import PassRecord, Tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its confidence interval, in the value's unit."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        """``{"value", "low", "high"}``."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long one run takes, from pooled samples of several processes."""
+
+    p50_s: Interval
+    p90_s: Interval | None
+    n: int
+    processes: int
+    screening: bool  # True: measured only in the first, short round, because it was clearly slower
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `bench --json`; a percentile that n cannot support is null."""
+        return {
+            "p50_s": self.p50_s.to_json(),
+            "p90_s": self.p90_s.to_json() if self.p90_s else None,
+            "n": self.n,
+            "processes": self.processes,
+            "screening": self.screening,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """How far the engine is from the reference, over all samples and outputs (the worst output counts)."""
+
+    passed: bool
+    max_abs: float
+    rel_l2: float
+    sqnr_db: float  # inf where equal
+    samples: int
+    tolerance: Tolerance
+    reference: str  # "PyTorch 2.13.0 fp32"
+    misses: tuple[str, ...] = ()
+    outputs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # per output: max_abs, rel_l2, sqnr_db
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `export --json`. An infinite SQNR (equal outputs) is null."""
+        return {
+            "passed": self.passed,
+            "max_abs": _finite(self.max_abs),
+            "rel_l2": _finite(self.rel_l2),
+            "sqnr_db": _finite(self.sqnr_db),
+            "samples": self.samples,
+            "tolerance": self.tolerance.to_json(),
+            "reference": self.reference,
+            "misses": list(self.misses),
+            "outputs": {name: {key: _finite(v) for key, v in row.items()} for name, row in self.outputs.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MetricReport:
+    """A metric through the engine beside the reference's on the same samples."""
+
+    name: str
+    reference: float
+    value: float
+    drop: float  # positive: worse than the reference
+    max_drop: float | None
+    samples: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `export --json`."""
+        return {
+            "name": self.name,
+            "reference": self.reference,
+            "value": self.value,
+            "drop": self.drop,
+            "max_drop": self.max_drop,
+            "samples": self.samples,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateResult:
+    """One way to ship the model, as built, checked and measured."""
+
+    name: str
+    runtime: str
+    precision: str
+    options: Mapping[str, Any]  # session options measured (threads, precision, …)
+    size_bytes: int | None = None
+    nodes: int | None = None
+    parity: ParityReport | None = None
+    metric: MetricReport | None = None
+    latency: Latency | None = None
+    passes: tuple[PassRecord, ...] = ()
+    kept_float: tuple[str, ...] = ()  # nodes left in floating point to hold the accuracy
+    rejected: str | None = None  # why it cannot be picked; None: it could be
+    note: str | None = None  # what else is worth knowing ("slower than fp32")
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `export --json`."""
+        return {
+            "name": self.name,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "options": dict(self.options),
+            "size_bytes": self.size_bytes,
+            "nodes": self.nodes,
+            "latency": self.latency.to_json() if self.latency else None,
+            "parity": self.parity.to_json() if self.parity else None,
+            "metric": self.metric.to_json() if self.metric else None,
+            "kept_float": list(self.kept_float),
+            "rejected": self.rejected,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """The outcome of an export."""
+
+    target: str
+    bundle: Path
+    size_bytes: int  # of the bundle's model
+    fp32_size_bytes: int | None  # of the same model in fp32, to compare with
+    source: Mapping[str, Any]
+    passes: tuple[PassRecord, ...]  # those that every candidate shares
+    candidates: tuple[CandidateResult, ...]  # in the order of the table: picked first, then by p50, rejected last
+    chosen: str
+    reason: str  # one line: why this one ("2.8x faster than fp32 at the same top1", "not quantized: …")
+    placement: Mapping[str, int]
+    measured: str | None  # None: measured here; else why not ("this machine is x86_64, the target aarch64")
+    calibration: Mapping[str, Any]
+    stages: tuple[tuple[str, float], ...]  # (name, seconds)
+    opset: int = 0
+    graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes
+    self_test: str = ""
+
+    @property
+    def pick(self) -> CandidateResult:
+        """The candidate that was bundled."""
+        return next(item for item in self.candidates if item.name == self.chosen)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `export --json` (schema 1)."""
+        pick = self.pick
+        return {
+            "schema": 1,
+            "target": self.target,
+            "bundle": str(self.bundle),
+            "size_bytes": self.size_bytes,
+            "fp32_size_bytes": self.fp32_size_bytes,
+            "source": dict(self.source),
+            "parity": pick.parity.to_json() if pick.parity else None,
+            "candidates": [item.to_json() for item in self.candidates],
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "placement": dict(self.placement),
+            "measured": self.measured is None,
+            "not_measured_because": self.measured,
+            "metric": pick.metric.to_json() if pick.metric else None,
+            "calibration": dict(self.calibration),
+            "opset": self.opset,
+            "nodes": {"exported": self.graph_nodes[0], "after_passes": self.graph_nodes[1]},
+            "self_test": self.self_test,
+            "stages": [{"name": name, "seconds": seconds} for name, seconds in self.stages],
+        }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: equal outputs have an infinite SQNR, told as null."""
+    return value if value - value == 0 else None
