@@ -1,0 +1,129 @@
+"""A candidate's way through the export: build, check in its engine, repair if it misses, time it shortly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants
+from .contracts import Placement
+from .errors import EdgekitError, EngineError, ParityError, PlacementError
+from .repair import can_keep_float, proposals
+from .results import CandidateResult
+from .selection import Variant, cores, screen
+from .target import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """What became of a candidate. It can be picked if neither ``error`` nor ``reason`` is set."""
+
+    candidate: Candidate
+    built: Built | None = None
+    check: Check | None = None
+    variants: tuple[Variant, ...] = ()  # timed shortly, one a combination of session options; empty: not timed here
+    options: Mapping[str, Any] | None = None  # session options where nothing was timed
+    placement: Mapping[str, int] | None = None
+    error: EdgekitError | None = None
+    reason: str | None = None  # no error, but it would be no different from the plain graph
+    note: str | None = None  # what was kept in floating point, and what the accuracy was without
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may be picked."""
+        return self.error is None and self.reason is None
+
+    @property
+    def why_not(self) -> str | None:
+        """One line: why it is out."""
+        return self.reason if self.error is None else str(self.error).splitlines()[0]
+
+    def result(self, variant: Variant | None) -> CandidateResult:
+        """The row for the table and the JSON; ``variant`` is its fastest combination of session options, if timed."""
+        options = variant.in_force if variant else self.options or self.candidate.options
+        return CandidateResult(
+            name=self.candidate.name,
+            runtime=self.candidate.runtime,
+            precision=self.candidate.precision,
+            options=options,
+            size_bytes=self.built.size_bytes if self.built else None,
+            nodes=sum(self.placement.values()) if self.placement else None,
+            parity=self.check.parity if self.check else None,
+            metric=self.check.metric if self.check else None,
+            latency=variant.latency() if variant and self.passed else None,
+            passes=self.built.records if self.built else (),
+            kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
+            rejected=self.why_not,
+            note=self.note,
+        )
+
+
+def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
+    """Build a candidate, check it in its own engine and time it shortly.
+
+    An engine that is missing or refuses the model, and a missed accuracy, are outcomes here, not exceptions: the other
+    candidates go on. An int8 candidate that misses is tried again with its most harmful nodes in floating point.
+    """
+    missing = missing_engine(candidate)
+    if missing is not None:
+        return Assessed(candidate, error=missing)
+    try:
+        first = _attempt(candidate, job, threads, frozenset(), "")
+        if first.check is None or first.check.miss is None or not can_keep_float(candidate):
+            return first
+        return _repair(first, job, threads)
+    except EngineError as error:
+        return Assessed(candidate, error=error)
+
+
+def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: frozenset[str], tag: str) -> Assessed:
+    built = build(candidate, job, keep_float, tag)
+    if isinstance(built, str):
+        return Assessed(candidate, reason=built)
+    variants = session_variants(candidate, threads, cores())
+    with open_worker(built, job, variants[0]) as worker:
+        placement: Placement = worker.info.placement
+        misplaced = _misplaced(placement, job)
+        if misplaced is not None:
+            return Assessed(candidate, built, error=misplaced)
+        outcome = check(built, worker, job)
+        if outcome.miss is not None:
+            return Assessed(candidate, built, outcome, error=ParityError(outcome.miss))
+        if not job.target.runs_here():
+            return Assessed(candidate, built, outcome, options=variants[0], placement=placement.counts())
+        timed = screen(built, variants, worker, job.target.measure.warmup_s)
+    return Assessed(candidate, built, outcome, tuple(timed), placement=placement.counts())
+
+
+def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
+    """Leave more and more of the worst nodes in floating point until the accuracy holds, or give up."""
+    assert first.check is not None
+    last = first
+    for number, proposal in enumerate(proposals(first.candidate, first.check, job), start=1):
+        again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{number}")
+        if again.reason is not None:  # nothing would be left to quantize
+            break
+        last = again
+        if again.passed:
+            sqnr_db = first.check.parity.sqnr_db
+            note = f"{proposal.describe()} left in floating point: all int8 had {sqnr_db:.1f} dB ({first.check.miss})"
+            return Assessed(
+                again.candidate, again.built, again.check, again.variants, again.options, again.placement, note=note
+            )
+    return Assessed(first.candidate, last.built, last.check, error=last.error or first.error)
+
+
+def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
+    """The error for nodes that run where the target does not allow, or None."""
+    rules = job.target.measure
+    if rules.fallback:
+        return None
+    strays = [node for node in placement.nodes if node.device != rules.device]
+    if not strays:
+        return None
+    return PlacementError(
+        f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {rules.device}, "
+        f"which target '{job.target.name}' does not allow",
+        details=[f"{node.op_type}  ({node.name})  {node.reason or node.device}" for node in strays],
+    )

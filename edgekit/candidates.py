@@ -1,0 +1,250 @@
+"""One candidate: built from the shared graph, opened in its own engine, and checked against the reference there."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import plugins
+from .accuracy import Accuracy
+from .contracts import Artifact, Feeds, Outputs, PassRecord, Progress, options_from
+from .errors import EngineError
+from .graph import clone
+from .measure.parity import ParityMeter
+from .passes import GraphPass, PassContext, Result
+from .results import MetricReport, ParityReport
+from .samples import ReferenceRun
+from .target import Candidate, PassSpec, Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from .data import Dataset
+    from .devices.local import LocalDevice, Worker
+    from .source import Source
+
+CHUNK_BYTES = 32 * 2**20
+"""Feeds go to a worker in chunks of about this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every candidate of one export shares."""
+
+    target: Target
+    source: Source
+    graph: ir.Model  # after the shared passes; candidates work on clones
+    expected: ReferenceRun
+    calibration: Dataset | None
+    accuracy: Accuracy
+    device: LocalDevice
+    workdir: Path
+    progress: Progress
+
+    def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
+        """What passes and exporters may look at for an engine."""
+        data = self.calibration
+        return PassContext(
+            arch=self.target.device_arch(),
+            runtime=runtime,
+            calibration=data.feeds if data is not None else None,
+            calibration_samples=len(data) if data is not None else 0,
+            keep_float=keep_float,
+            workdir=self.workdir,
+            progress=self.progress,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A candidate's artifact on disk, and how it came about."""
+
+    candidate: Candidate
+    artifact: Artifact
+    directory: Path  # holds the artifact's files and nothing else
+    records: tuple[PassRecord, ...]
+    info: Mapping[str, Any]  # what the exporter says it did
+    keep_float: frozenset[str]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of every file of the artifact."""
+        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How a candidate did against the reference."""
+
+    parity: ParityReport
+    metric: MetricReport | None
+
+    @property
+    def miss(self) -> str | None:
+        """Why it is not accurate enough, or None where it is."""
+        if not self.parity.passed:
+            return "parity: " + "; ".join(self.parity.misses)
+        if self.metric and self.metric.max_drop is not None and self.metric.drop > self.metric.max_drop:
+            return f"{self.metric.name} drops by {self.metric.drop:.4g}, allowed {self.metric.max_drop:g}"
+        return None
+
+
+def run_passes(
+    model: ir.Model, specs: Sequence[PassSpec], context: PassContext
+) -> tuple[ir.Model, tuple[PassRecord, ...]]:
+    """Run passes in order; returns the graph they leave and a record of each."""
+    records = []
+    for spec in specs:
+        plugin: type[GraphPass] = plugins.load("passes", spec.name)
+        result = plugin.from_table(dict(spec.options), context)(model)
+        assert isinstance(result, Result)
+        model = result.model
+        records.append(result.record)
+    return model, tuple(records)
+
+
+def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset(), tag: str = "") -> Built | str:
+    """Run the candidate's passes on a clone of the shared graph and write its artifact.
+
+    Returns:
+        What was built, or the reason why the candidate would be no different from the plain graph.
+
+    Raises:
+        EngineError: the engine or its converter is missing or refuses the graph.
+    """
+    context = job.pass_context(candidate.runtime, keep_float)
+    model, records = run_passes(clone(job.graph), candidate.passes, context)
+    if records and not any(record.modified for record in records):
+        return "; ".join(record.detail for record in records)
+    exporter = plugins.load("exporters", candidate.format)()
+    options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
+    directory = job.workdir / f"{candidate.name.replace(' ', '-')}{tag}"
+    directory.mkdir()
+    artifact, info = exporter.write(model, directory, candidate.precision, options, context)
+    return Built(candidate, artifact, directory, records, info, keep_float)
+
+
+def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
+    """Start a fresh process with the artifact open in its engine.
+
+    Raises:
+        EngineError: the engine is missing, or refuses the model.
+    """
+    feeds = [sample.feeds for sample in job.expected.first(4)]
+    return job.device.open(built.artifact, built.candidate.runtime, options, feeds)
+
+
+def check(built: Built, worker: Worker, job: Job) -> Check:
+    """Run every sample through the open engine and compare with the reference.
+
+    Raises:
+        EngineError: the engine fails on a sample.
+    """
+    from .evaluate import make_metric
+
+    accuracy, precision = job.accuracy, built.candidate.precision
+    meter = ParityMeter()
+    metric = make_metric(accuracy.metric) if accuracy.metric else None
+    baseline = make_metric(accuracy.metric) if accuracy.metric else None
+    done = 0
+    for chunk in _chunks(job.expected):
+        answers: list[Outputs] = worker.run_many([sample.feeds for sample in chunk])
+        for sample, got in zip(chunk, answers, strict=True):
+            meter.add(sample.expected, got)
+            if metric is not None and baseline is not None:
+                metric.add(got, sample.label, sample.expected)
+                baseline.add(sample.expected, sample.label, sample.expected)
+        done += len(chunk)
+        job.progress.step(done, len(job.expected), built.candidate.name)
+    parity, tolerance = meter.result(), accuracy.tolerance(precision)
+    misses = tuple(parity.misses(tolerance))
+    report = ParityReport(
+        passed=not misses,
+        max_abs=parity.max_abs,
+        rel_l2=parity.rel_l2,
+        sqnr_db=parity.sqnr_db,
+        samples=len(job.expected),
+        tolerance=tolerance,
+        reference=job.expected.name,
+        misses=misses,
+        outputs={
+            name: {"max_abs": row.max_abs, "rel_l2": row.rel_l2, "sqnr_db": row.sqnr_db}
+            for name, row in parity.outputs.items()
+        },
+    )
+    if metric is None or baseline is None or accuracy.metric is None:
+        return Check(report, None)
+    value, reference = metric.value(), baseline.value()
+    return Check(
+        report,
+        MetricReport(
+            name=accuracy.metric,
+            reference=reference,
+            value=value,
+            drop=(reference - value) if metric.higher_is_better else (value - reference),
+            max_drop=accuracy.max_drop,
+            samples=len(job.expected),
+        ),
+    )
+
+
+def _chunks(samples: ReferenceRun) -> Iterator[list[Any]]:
+    """Split the samples so that a chunk's feeds take about `CHUNK_BYTES`."""
+    chunk, size = [], 0
+    for sample in samples:
+        chunk.append(sample)
+        size += _nbytes(sample.feeds) + _nbytes(sample.expected)
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _nbytes(arrays: Feeds) -> int:
+    return sum(array.nbytes for array in arrays.values())
+
+
+def session_variants(candidate: Candidate, threads: int | None, cores: Sequence[int]) -> list[dict[str, Any]]:
+    """Every combination of session options to try, the fixed ones included; the first is the candidate's default.
+
+    Args:
+        candidate: states fixed ``options`` and lists to ``tune``.
+        threads: fixes the number of threads, or None.
+        cores: what "every core" may mean on this machine: 0 threads in a profile stands for each of these.
+    """
+    tune = {key: tuple(values) for key, values in candidate.tune.items() if key not in candidate.options}
+    if threads is not None:
+        tune["threads"] = (threads,)
+    elif "threads" in tune:
+        expanded = [number for value in tune["threads"] for number in ((value,) if value else cores)]
+        tune["threads"] = tuple(dict.fromkeys(expanded))
+    names = list(tune)
+    variants = [
+        {**candidate.options, **dict(zip(names, values, strict=True))} for values in itertools.product(*tune.values())
+    ]
+    _refuse_unknown_options(candidate, variants[0])
+    return variants
+
+
+def _refuse_unknown_options(candidate: Candidate, options: Mapping[str, Any]) -> None:
+    runtime = plugins.load("runtimes", candidate.runtime)
+    options_from(runtime.Options, options, f"session options of candidate '{candidate.name}'")
+
+
+def missing_engine(candidate: Candidate) -> EngineError | None:
+    """The error that opening this candidate's engine would raise because it is not installed, or None."""
+    try:
+        plugins.load("runtimes", candidate.runtime)().version()
+    except EngineError as error:
+        return error
+    return None
+
+
+def with_threads(candidate: Candidate, threads: int) -> Candidate:
+    """The candidate with its number of threads fixed."""
+    return dataclasses.replace(candidate, options={**candidate.options, "threads": threads})

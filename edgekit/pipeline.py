@@ -1,0 +1,335 @@
+"""Source → bundle: the only module that knows all the stages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import plugins
+from .accuracy import Accuracy, accuracy_rules
+from .assess import Assessed, assess
+from .candidates import Job, run_passes
+from .contracts import Progress, Quiet
+from .devices.local import LocalDevice
+from .errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
+from .passes import count_nodes
+from .results import CandidateResult, ExportResult
+from .target import Candidate, Target, load_target, machine
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from .data import Dataset
+    from .selection import Variant
+    from .source import Source
+
+DEFAULT_SAMPLES = 1000
+DEFAULT_CALIBRATION_SAMPLES = 128
+
+
+def export(
+    source: Any,
+    target: str | Path = "cpu",
+    *,
+    output: str | Path | None = None,
+    data: str | None = None,
+    calibration_data: str | None = None,
+    preprocess: str | None = None,
+    metric: str | None = None,
+    max_drop: float | None = None,
+    tolerance: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    dynamic: Sequence[str] = (),
+    task: str | None = None,
+    threads: int | None = None,
+    candidates: Sequence[str] = (),
+    samples: int = DEFAULT_SAMPLES,
+    calibration_samples: int = DEFAULT_CALIBRATION_SAMPLES,
+    max_time_s: float = 120.0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Export a model for a target: build every candidate, check it in its engine, measure, bundle the fastest.
+
+    Args:
+        source: ``file.py:factory``, ``package.module:factory``, a Hugging Face directory or id, a ``.pt2``, a ``.onnx``,
+            or an ``nn.Module`` with its example inputs.
+        target: a target's name, or the path of its TOML file.
+        output: the bundle's folder; default ``NAME.edgekit`` in the current folder.
+        data: samples to check on (and to calibrate with, unless ``calibration_data`` is given).
+        calibration_data: samples to calibrate with.
+        preprocess: how an image folder becomes input arrays.
+        metric: judges the accuracy: a name, or ``file.py:function``.
+        max_drop: the largest loss of the metric that is acceptable, in the metric's unit.
+        tolerance: parity bounds loosened by name: ``sqnr_db=15``, ``int8.sqnr_db=15``.
+        inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
+        dynamic: ``NAME:AXIS`` for each free dimension.
+        task: the Hugging Face task, where the directory does not tell.
+        threads: fixes the number of threads; None: the fastest, measured.
+        candidates: only these of the target's candidates.
+        samples: check on at most this many samples, evenly strided.
+        calibration_samples: calibrate with at most this many samples, evenly strided.
+        max_time_s: seconds for measuring the contenders.
+        overwrite: replace an existing bundle at ``output``.
+        progress: where to say how far it is.
+
+    Raises:
+        UsageError: an option, the target or the output cannot be used.
+        SourceError: the model cannot be loaded or exported.
+        DataError: the data do not fit the model.
+        ParityError: every candidate computes something else than the reference; names the first layer that diverges.
+        AccuracyError: every candidate loses too much of the metric.
+        PlacementError: every candidate would fall back to a device that the target does not allow.
+        EngineError: no engine of the target is installed.
+    """
+    from .packing import pack_bundle, self_test
+    from .reference import reference_for
+    from .samples import ReferenceRun
+    from .source import load_source
+    from .tempdir import work_folder
+
+    stages = _Stages(progress or Quiet())
+    profile = load_target(target)
+    offered = _choose_candidates(profile, candidates)
+    _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
+    if output is not None:
+        _refuse_output(Path(output), overwrite)
+
+    with stages.stage("load the model"):
+        model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+    destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
+    _refuse_output(destination, overwrite)
+    if dynamic and not profile.export.dynamic:
+        raise UsageError(f"target '{profile.name}' takes static shapes only, got --dynamic {dynamic[0]}")
+    with stages.stage("read the data"):
+        dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
+    rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
+    _refuse_rules(rules, offered, dataset.has_labels)
+
+    with work_folder() as workdir:
+        with stages.stage("export to ONNX"):
+            graph = _to_graph(model, profile)
+            exported_nodes = count_nodes(graph)
+        with stages.stage("run the reference"):
+            expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
+        job = Job(profile, model, graph, expected, calibration, rules, LocalDevice(), workdir, stages)
+        with stages.stage("run the passes"):
+            graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
+            job = replace(job, graph=graph)
+        assessed = []
+        for candidate in offered:
+            with stages.stage(f"candidate {candidate.name}"):
+                assessed.append(assess(candidate, job, threads))
+        if not any(item.passed for item in assessed):
+            with stages.stage("find where it diverges"):
+                _raise_why(assessed, job)
+        with stages.stage("measure"):
+            picked, finalists = _pick(assessed, job, max_time_s)
+        with stages.stage("bundle"):
+            bundle = pack_bundle(picked, finalists, job, records, destination, overwrite)
+        with stages.stage("self-test"):
+            tested = self_test(bundle.path)
+    return ExportResult(
+        target=profile.name,
+        bundle=destination,
+        size_bytes=picked.built.size_bytes if picked.built else 0,
+        fp32_size_bytes=_fp32_size(assessed),
+        source=model.to_json(),
+        passes=records,
+        candidates=_table(assessed, finalists, picked),
+        chosen=picked.candidate.name,
+        reason=_reason(assessed, picked, job),
+        placement=dict(picked.placement or {}),
+        measured=None if finalists else _why_not_measured(profile),
+        calibration={
+            "data": calibration.spec,
+            "samples": len(calibration),
+            "same_data_as_checked": calibration_data is None,
+        },
+        stages=tuple(stages.seconds),
+        opset=profile.export.opset,
+        graph_nodes=(exported_nodes, count_nodes(graph)),
+        self_test=tested,
+    )
+
+
+class _Stages:
+    """A Progress that passes on to another and keeps each stage's wall time."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self.seconds: list[tuple[str, float]] = []
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with self._inner.stage(name):
+            yield
+        self.seconds.append((name, time.perf_counter() - start))
+
+    def step(self, done: int, total: int | None = None, note: str = "") -> None:
+        self._inner.step(done, total, note)
+
+
+def _choose_candidates(target: Target, wanted: Sequence[str]) -> tuple[Candidate, ...]:
+    """The target's candidates for its architecture, or those the user names."""
+    offered = target.candidates_for(target.device_arch())
+    names = [item.name for item in offered]
+    for name in wanted:
+        if name not in names:
+            raise UsageError(f"target '{target.name}' has no candidate '{name}'", fix=suggestion(name, names))
+    return tuple(item for item in offered if not wanted or item.name in wanted)
+
+
+def _refuse_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, got {value}")
+
+
+def _refuse_output(destination: Path, overwrite: bool) -> None:
+    """Refuse early what could not be written at the end."""
+    if destination.exists() or destination.is_symlink():
+        if not overwrite:
+            raise OutputError(f"'{destination}' exists already", fix="Choose another name with -o, or add --overwrite.")
+        if destination.is_symlink() or not (destination / "manifest.json").is_file():
+            raise OutputError(f"'{destination}' is not a bundle, so it is not overwritten", fix="Choose another -o.")
+    parent = destination.absolute().parent
+    if not parent.is_dir():
+        raise OutputError(f"the folder '{parent}' does not exist", fix="Create it, or choose another -o.")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"the folder '{parent}' cannot be written to", fix="Choose another place with -o.")
+
+
+def _datasets(
+    model: Source,
+    data: str | None,
+    calibration_data: str | None,
+    preprocess: str | None,
+    samples: int,
+    calibration_samples: int,
+) -> tuple[Dataset, Dataset]:
+    """The samples to check on and those to calibrate with; the model's example where no data are given."""
+    from .data import Dataset, load_data
+
+    given = load_data(data, model.inputs, preprocess=preprocess) if data else Dataset.from_example(model.example)
+    other = load_data(calibration_data, model.inputs, preprocess=preprocess) if calibration_data else given
+    return given.take(samples), other.take(calibration_samples)
+
+
+def _refuse_rules(rules: Accuracy, offered: Sequence[Candidate], has_labels: bool) -> None:
+    """Refuse a metric without its labels, and a precision without a tolerance."""
+    from .evaluate import make_metric
+
+    for candidate in offered:
+        rules.tolerance(candidate.precision)
+    if rules.metric is not None and make_metric(rules.metric).needs_labels and not has_labels:
+        raise UsageError(
+            f"metric '{rules.metric}' needs labels, and the data have none",
+            fix="Add an array 'labels' to the .npz, or use a metric against PyTorch: agreement, cosine, sqnr_db, mse.",
+        )
+
+
+def _to_graph(source: Source, target: Target) -> ir.Model:
+    from .exporters import GraphExporter, GraphRequest
+
+    for name in plugins.names("exporters"):
+        plugin = plugins.load("exporters", name)
+        if source.kind in getattr(plugin, "kinds", ()):
+            exporter: GraphExporter = plugin()
+            report = Path(".edgekit") / "reports" / f"{source.name}-export.md"
+            return exporter.to_graph(source, GraphRequest(opset=target.export.opset, report=report))
+    raise UsageError(f"no installed exporter takes a source of kind '{source.kind}'")
+
+
+def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
+    """No candidate is left: raise the error that tells the user most."""
+    lines = [f"{item.candidate.name}: {item.why_not}" for item in assessed]
+    missed = [item for item in assessed if item.check is not None]
+    if missed:
+        from .diagnose import divergence_lines
+
+        closest = max(missed, key=lambda item: item.check.parity.sqnr_db if item.check else 0.0)
+        metric = job.accuracy.metric
+        failed_metric = closest.check is not None and closest.check.parity.passed
+        if metric and failed_metric:
+            raise AccuracyError(
+                f"no candidate holds {metric} within {job.accuracy.max_drop:g}",
+                details=lines,
+                fix="Allow a larger --max-drop, or give more calibration data.",
+            )
+        raise ParityError(
+            "no candidate computes what the reference computes, within its tolerance",
+            details=[*lines, *divergence_lines(closest, job)],
+            fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15.",
+        )
+    for kind in (PlacementError, EngineError):
+        for item in assessed:
+            if isinstance(item.error, kind):
+                if len(assessed) == 1:
+                    raise item.error
+                raise kind(f"no candidate of target '{job.target.name}' can be used", details=lines)
+    raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
+
+
+def _pick(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[Assessed, list[Variant]]:
+    """The candidate with the lowest p50, with the variants that were measured to the end, the best first.
+
+    Where this machine cannot stand for the device nothing is measured, and the profile's order decides.
+    """
+    from .selection import contenders, race
+
+    passed = [item for item in assessed if item.passed]
+    variants = [variant for item in passed for variant in item.variants]
+    if not variants:
+        return passed[0], []
+    finalists = contenders(variants)
+    race(finalists, job, max_time_s)
+    finalists.sort(key=lambda variant: variant.p50_s)
+    winner = finalists[0].built.candidate.name
+    return next(item for item in passed if item.candidate.name == winner), finalists
+
+
+def _table(
+    assessed: Sequence[Assessed], finalists: Sequence[Variant], picked: Assessed
+) -> tuple[CandidateResult, ...]:
+    """Every candidate's result: the pick first, then the others by p50, those that are out last."""
+
+    def best(item: Assessed) -> Variant | None:
+        raced = [variant for variant in finalists if variant.built is item.built]
+        return min(raced or item.variants, key=lambda variant: variant.p50_s, default=None)
+
+    def order(item: Assessed) -> tuple[bool, bool, float]:
+        variant = best(item)
+        return item is not picked, not item.passed, variant.p50_s if variant else 0.0
+
+    return tuple(item.result(best(item)) for item in sorted(assessed, key=order))
+
+
+def _fp32_size(assessed: Sequence[Assessed]) -> int | None:
+    sizes = [item.built.size_bytes for item in assessed if item.built and item.candidate.precision == "fp32"]
+    return min(sizes) if sizes else None
+
+
+def _why_not_measured(target: Target) -> str:
+    if target.measure.where == "device":
+        return f"target '{target.name}' is measured on the device itself"
+    return f"this machine is {machine()}, the target {' or '.join(target.arch)}"
+
+
+def _reason(assessed: Sequence[Assessed], picked: Assessed, job: Job) -> str:
+    """One line on why this candidate, without numbers: the table has them."""
+    if not picked.variants:
+        return "the first of the profile's candidates that holds the accuracy; nothing was measured here"
+    if picked.candidate.precision == "fp32":
+        slower = [item.candidate.name for item in assessed if item.passed and item.candidate.precision != "fp32"]
+        missed = [item.candidate.name for item in assessed if item.check is not None and item.error is not None]
+        why = [f"{', '.join(slower)} slower than fp32 here"] if slower else []
+        why += [f"{', '.join(missed)} not accurate enough"] if missed else []
+        return f"not quantized: {'; '.join(why)}" if why else "the only candidate that can be used"
+    return "the fastest of the candidates that hold the accuracy"

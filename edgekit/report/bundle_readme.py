@@ -1,0 +1,68 @@
+"""The README.md inside a bundle: how to embed it, and what was measured where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..contracts import TensorSpec
+
+
+def bundle_readme(
+    *,
+    name: str,
+    target: str,
+    engine: str,
+    install: str,
+    precision: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    parity: str,
+    measured: str,
+) -> str:
+    """Markdown for people who get the bundle and have never heard of edgekit.
+
+    Args:
+        name: the bundle's name.
+        target: the device profile it was made for.
+        engine: engine and version it was checked with.
+        install: the line that installs the engine.
+        precision: what the model computes in.
+        inputs: the model's inputs.
+        outputs: the model's outputs.
+        parity: one line: how far it is from the reference.
+        measured: one line: what was measured where, or why nothing was.
+    """
+    feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
+    rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
+    rows += [f"| out | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in outputs]
+    return f"""# {name}
+
+A {precision} model for target `{target}`, made by edgekit. It needs Python 3.11 or later, numpy and {engine}:
+
+    {install} numpy
+    python run.py            # self-test: checks every file's hash, then the answers against the golden ones
+    python run.py bench      # latency on this machine
+
+In an app (put this folder on `sys.path`, or copy it into the app):
+
+```python
+from run import load
+
+with load() as model:
+    outputs = model.run({{{feeds}}})
+```
+
+| | name | dtype | shape |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+{parity}
+
+{measured}
+
+`manifest.json` lists every file with its SHA-256, the session options, and how the model was made.
+"""
+
+
+def _shape(spec: TensorSpec) -> str:
+    return " x ".join(map(str, spec.shape)) or "scalar"
