@@ -1,0 +1,256 @@
+"""How far an engine's outputs are from the reference, streamed over samples.
+
+With r the reference, y the engine's answer, and sums over every element of every sample, accumulated in float64:
+
+    max_abs = max |y − r|
+    rel_l2  = √( Σ (y − r)² / Σ r² )
+    sqnr_db = 10 · log10( Σ r² / Σ (y − r)² )
+
+A reference of zeros has rel_l2 0 and sqnr_db ∞ where the answer is equal, rel_l2 ∞ and sqnr_db −∞ where it is not.
+
+Integers, booleans and strings are compared exactly: an element that differs counts as an error of 1 on a signal of 1.
+So with f the fraction that differs: max_abs is 1 if any differs, rel_l2 = √f, sqnr_db = −10·log10(f); 20 dB allows 1 %.
+
+NaN equals NaN and an infinity equals itself; such elements add nothing to the sums. Where only one of the two is finite
+(an fp16 overflow), or shape, dtype or the set of outputs differ, the comparison has failed, whatever the tolerance.
+
+Device floor: the standard library and numpy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contracts import Array, Outputs, Tolerance, describe
+
+
+@dataclass(frozen=True, slots=True)
+class OutputParity:
+    """One output against its reference, over all samples."""
+
+    name: str
+    max_abs: float
+    rel_l2: float
+    sqnr_db: float
+    n: int  # elements compared
+    failure: str | None = None  # the first thing that no tolerance excuses
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """All outputs against their references. The overall figures are those of the worst output."""
+
+    outputs: tuple[OutputParity, ...]
+    samples: int
+
+    @property
+    def max_abs(self) -> float:
+        """The largest of any output; 0 where nothing was compared."""
+        return max((item.max_abs for item in self.outputs), default=0.0)
+
+    @property
+    def rel_l2(self) -> float:
+        """The largest of any output; 0 where nothing was compared."""
+        return max((item.rel_l2 for item in self.outputs), default=0.0)
+
+    @property
+    def sqnr_db(self) -> float:
+        """The lowest of any output; ∞ where nothing was compared."""
+        return min((item.sqnr_db for item in self.outputs), default=math.inf)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What no tolerance excuses, one line an output."""
+        return tuple(item.failure for item in self.outputs if item.failure)
+
+    def misses(self, tolerance: Tolerance) -> list[str]:
+        """Every failure and every stated bound that does not hold: ``"sqnr_db 12.3 < 20 (output 'logits')"``.
+
+        Nothing compared is a miss too: parity of no samples proves nothing.
+        """
+        if not self.samples:
+            return ["no samples were compared"]
+        found = []
+        for item in self.outputs:
+            if item.failure:
+                found.append(item.failure)
+                continue
+            for bound, at_least in (("max_abs", False), ("rel_l2", False), ("sqnr_db", True)):
+                limit, value = getattr(tolerance, bound), getattr(item, bound)
+                # Written so that NaN, which compares false with everything, is a miss.
+                if limit is not None and not (value >= limit if at_least else value <= limit):
+                    sign = "<" if at_least else ">"
+                    found.append(f"{bound} {value:.3g} {sign} {limit:g} (output '{item.name}')")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values. Infinities and NaN, which JSON has not, are the strings "inf", "-inf" and "nan"."""
+        return {
+            "max_abs": _to_json(self.max_abs),
+            "rel_l2": _to_json(self.rel_l2),
+            "sqnr_db": _to_json(self.sqnr_db),
+            "samples": self.samples,
+            "outputs": [
+                {
+                    "name": item.name,
+                    "max_abs": _to_json(item.max_abs),
+                    "rel_l2": _to_json(item.rel_l2),
+                    "sqnr_db": _to_json(item.sqnr_db),
+                    "n": item.n,
+                    "failure": item.failure,
+                }
+                for item in self.outputs
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Parity:
+        """What `to_json` wrote."""
+        return cls(
+            outputs=tuple(
+                OutputParity(
+                    name=str(item["name"]),
+                    max_abs=float(item["max_abs"]),
+                    rel_l2=float(item["rel_l2"]),
+                    sqnr_db=float(item["sqnr_db"]),
+                    n=int(item["n"]),
+                    failure=item["failure"],
+                )
+                for item in value["outputs"]
+            ),
+            samples=int(value["samples"]),
+        )
+
+
+class ParityMeter:
+    """Adds up samples; memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, _Sums] = {}
+        self._samples = 0
+
+    def add(self, reference: Outputs, got: Outputs) -> None:
+        """Compare one sample. A value that is a list (an ONNX sequence) is compared element by element."""
+        for name, want in reference.items():
+            sums = self._sums.setdefault(name, _Sums())
+            if name in got:
+                for problem in _compare(sums, want, got[name]):
+                    sums.fail(f"output '{name}' {problem} (sample {self._samples})")
+            else:
+                sums.fail(f"output '{name}' is missing: the engine gave {', '.join(got) or 'nothing'}")
+        for name in got:
+            if name not in reference:
+                self._sums.setdefault(name, _Sums()).fail(f"output '{name}' is not in the reference")
+        self._samples += 1
+
+    def result(self) -> Parity:
+        """Everything added so far."""
+        return Parity(tuple(sums.result(name) for name, sums in self._sums.items()), self._samples)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The running sums of one output."""
+
+    signal: float = 0.0  # Σ r²
+    noise: float = 0.0  # Σ (y − r)²
+    max_abs: float = 0.0
+    n: int = 0
+    failure: str | None = None
+
+    def fail(self, why: str) -> None:
+        self.failure = self.failure or why
+
+    def result(self, name: str) -> OutputParity:
+        if self.failure:
+            return OutputParity(name, math.inf, math.inf, -math.inf, self.n, self.failure)
+        if self.noise == 0.0:
+            return OutputParity(name, self.max_abs, 0.0, math.inf, self.n)
+        if self.signal == 0.0:
+            return OutputParity(name, self.max_abs, math.inf, -math.inf, self.n)
+        # Logarithms apart: the quotient of two float64 may overflow where their difference in dB does not.
+        sqnr_db = 10.0 * (math.log10(self.signal) - math.log10(self.noise))
+        return OutputParity(name, self.max_abs, math.sqrt(self.noise) / math.sqrt(self.signal), sqnr_db, self.n)
+
+
+def _compare(sums: _Sums, want: Any, got: Any) -> Iterator[str]:
+    """Add one value to ``sums``; yield what no tolerance excuses."""
+    if isinstance(want, (list, tuple)) or isinstance(got, (list, tuple)):
+        if not (isinstance(want, (list, tuple)) and isinstance(got, (list, tuple))) or len(want) != len(got):
+            yield f"must be {_kind(want)}, got {_kind(got)}"
+            return
+        for i, (one, other) in enumerate(zip(want, got, strict=True)):
+            yield from (f"element {i} {problem}" for problem in _compare(sums, one, other))
+    elif want is None or got is None:
+        if want is not got:
+            yield f"must be {_kind(want)}, got {_kind(got)}"
+    else:
+        yield from _compare_arrays(sums, np.asarray(want), np.asarray(got))
+
+
+def _compare_arrays(sums: _Sums, want: Array, got: Array) -> Iterator[str]:
+    same_dtype = want.dtype == got.dtype or (_is_string(want) and _is_string(got))
+    if want.shape != got.shape or not same_dtype:
+        yield f"must be {describe(want)}, got {describe(got)}"
+        return
+    sums.n += want.size
+    if _is_exact(want):
+        differ = int(np.count_nonzero(want != got))
+        sums.signal += want.size
+        sums.noise += differ
+        sums.max_abs = max(sums.max_abs, float(differ > 0))
+        return
+    reference, answer = _as_float64(want), _as_float64(got)
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(reference) & np.isfinite(answer)
+        if not finite.all():
+            unequal = ~finite & (reference != answer) & ~(np.isnan(reference) & np.isnan(answer))
+            if unequal.any():
+                yield _non_finite(reference, answer, unequal)
+            reference, answer = reference[finite], answer[finite]
+        error = answer - reference
+        sums.signal += float(np.dot(reference.ravel(), reference.ravel()))
+        sums.noise += float(np.dot(error.ravel(), error.ravel()))
+        sums.max_abs = max(sums.max_abs, float(np.max(np.abs(error), initial=0.0)))
+
+
+def _non_finite(reference: NDArray[np.float64], answer: NDArray[np.float64], unequal: NDArray[np.bool_]) -> str:
+    at = np.unravel_index(int(np.argmax(unequal)), unequal.shape)
+    return (
+        f"is {answer[at]:g} where the reference is {reference[at]:g}, at {[int(i) for i in at]} and in "
+        f"{int(np.count_nonzero(unequal))} of {unequal.size} values"
+    )
+
+
+def _is_string(array: Array) -> bool:
+    return array.dtype.kind in "OUST"
+
+
+def _is_exact(array: Array) -> bool:
+    """Whether a dtype is compared exactly; ml_dtypes' small integers have numpy's kind "V", so the name decides."""
+    return _is_string(array) or array.dtype.name.startswith(("int", "uint", "bool"))
+
+
+def _as_float64(array: Array) -> NDArray[np.float64]:
+    """Values as float64; a complex array [...] becomes its parts [..., 2]."""
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag], axis=-1).astype(np.float64)
+    return array.astype(np.float64)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, (list, tuple)):
+        return f"a sequence of {len(value)}"
+    return describe(value)
+
+
+def _to_json(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

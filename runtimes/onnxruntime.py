@@ -1,0 +1,71 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..contracts import Artifact, Session
+from ._ort import import_onnxruntime, open_session
+
+_OPTIMIZATION = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "none": "ORT_DISABLE_ALL",
+}
+_EXECUTION_MODE = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
+
+
+class OnnxRuntime:
+    """Opens ``onnx`` artifacts with ONNX Runtime's CPU execution provider."""
+
+    name = "onnxruntime"
+    formats = ("onnx",)
+    install = "pip install onnxruntime"
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        """Session options; the defaults are ONNX Runtime's own."""
+
+        threads: int = 0  # within one operator; 0: one for each physical core
+        inter_op_threads: int = 0  # between operators, where execution_mode is "parallel"; 0: ONNX Runtime's choice
+        spinning: bool = True  # idle threads wait busily: a lower latency for more energy
+        optimization: str = "all"  # "all", "extended", "basic", "none"
+        execution_mode: str = "sequential"  # or "parallel"
+        arena: bool = True  # keep freed memory for the next run
+        mem_pattern: bool = True  # plan memory once for each input shape
+        denormals_as_zero: bool = False  # faster where activations decay to denormals; changes those values
+
+        def __post_init__(self) -> None:
+            if self.threads < 0 or self.inter_op_threads < 0:
+                raise ValueError(f"threads must be >= 0, got {min(self.threads, self.inter_op_threads)}")
+            if self.optimization not in _OPTIMIZATION:
+                raise ValueError(f"optimization must be one of {', '.join(_OPTIMIZATION)}, got '{self.optimization}'")
+            if self.execution_mode not in _EXECUTION_MODE:
+                raise ValueError(
+                    f"execution_mode must be one of {', '.join(_EXECUTION_MODE)}, got '{self.execution_mode}'"
+                )
+
+    def version(self) -> str:
+        """ONNX Runtime's version."""
+        return str(import_onnxruntime(self.install).__version__)
+
+    def open(self, artifact: Artifact, options: Options) -> Session:
+        """See contracts.Runtime.open."""
+        ort: Any = import_onnxruntime(self.install)
+        native = ort.SessionOptions()
+        native.intra_op_num_threads = options.threads
+        native.inter_op_num_threads = options.inter_op_threads
+        native.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _OPTIMIZATION[options.optimization])
+        native.execution_mode = getattr(ort.ExecutionMode, _EXECUTION_MODE[options.execution_mode])
+        native.enable_cpu_mem_arena = options.arena
+        native.enable_mem_pattern = options.mem_pattern
+        spinning = "1" if options.spinning else "0"
+        native.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+        native.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+        native.add_session_config_entry("session.set_denormal_as_zero", "1" if options.denormals_as_zero else "0")
+        return open_session(ort, artifact, native, ["CPUExecutionProvider"])
+
+
+PLUGIN = OnnxRuntime

@@ -1,0 +1,280 @@
+"""OpenVINO on the CPU.
+
+Left alone, OpenVINO computes in bf16 on every CPU that has it, and keeps quiet about it. Here the precision is always
+stated, and read back from the compiled model: what the CPU cannot honour is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..contracts import Array, Artifact, Feeds, NodePlacement, Outputs, Placement, Session, TensorSpec
+from ..errors import EngineError
+from ._values import (
+    check_feeds,
+    contiguous,
+    engine_errors,
+    extended_dtype,
+    from_bits,
+    import_engine,
+    is_plain,
+    to_bits,
+)
+
+_PRECISIONS = ("f32", "bf16", "f16")
+# OpenVINO's name of an element type → TensorSpec's.
+_DTYPES = {
+    "boolean": "bool",
+    "bf16": "bfloat16",
+    "f16": "float16",
+    "f32": "float32",
+    "f64": "float64",
+    "i4": "int4",
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "i64": "int64",
+    "u2": "uint2",
+    "u4": "uint4",
+    "u8": "uint8",
+    "u16": "uint16",
+    "u32": "uint32",
+    "u64": "uint64",
+    "f4e2m1": "float4_e2m1fn",
+    "f8e4m3": "float8_e4m3fn",
+    "f8e5m2": "float8_e5m2",
+    "f8e8m0": "float8_e8m0fnu",
+    "string": "string",
+}
+# Runtime graph nodes that move nothing and compute nothing.
+_NOT_NODES = {"Input", "Output", "Const"}
+
+
+class OpenVino:
+    """Opens OpenVINO's IR and ONNX files with OpenVINO's CPU plug-in."""
+
+    name = "openvino"
+    formats = ("openvino-ir", "onnx")
+    install = "pip install openvino"
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        """Compile options. None leaves the choice to OpenVINO."""
+
+        threads: int = 0  # 0: OpenVINO's choice, which `in_force` tells
+        precision: str = "f32"  # "f32", "bf16", "f16": what floating-point layers compute in
+        streams: int = 1  # inferences at the same time; 1 is the lowest latency
+        hint: str = "latency"  # or "throughput"
+        hyper_threading: bool | None = None  # whether threads may share a physical core
+        pinning: bool | None = None  # whether threads stay on their core
+        dynamic_quantization_group_size: int = 0  # 0: activations are never quantized behind the graph's back
+        denormals_as_zero: bool = False  # faster where activations decay to denormals; changes those values
+
+        def __post_init__(self) -> None:
+            if self.threads < 0:
+                raise ValueError(f"threads must be >= 0, got {self.threads}")
+            if self.streams < 1:
+                raise ValueError(f"streams must be >= 1, got {self.streams}")
+            if self.precision not in _PRECISIONS:
+                raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got '{self.precision}'")
+            if self.hint not in ("latency", "throughput"):
+                raise ValueError(f"hint must be 'latency' or 'throughput', got '{self.hint}'")
+
+    def version(self) -> str:
+        """OpenVINO's version, without its build number."""
+        return str(import_engine("openvino", self.install).__version__).split("-")[0]
+
+    def open(self, artifact: Artifact, options: Options) -> Session:
+        """See contracts.Runtime.open. A precision that this CPU does not compute in is an EngineError."""
+        ov = import_engine("openvino", self.install)
+        if not artifact.path.is_file():
+            raise EngineError(f"model file '{artifact.path}' does not exist")
+        with engine_errors(f"OpenVINO refuses {artifact.path.name}"):
+            core = _core()
+            compiled = core.compile_model(core.read_model(artifact.path), "CPU", _properties(ov, options))
+        in_force = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if in_force != options.precision:
+            raise EngineError(
+                f"this CPU does not compute in {options.precision}: OpenVINO would use {in_force} instead",
+                details=[f"it has {', '.join(core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))}"],
+                fix=f"Ask for precision '{in_force}'.",
+            )
+        return OpenVinoSession(ov, compiled, artifact)
+
+
+@functools.cache
+def _core() -> Any:
+    """One Core a process, as OpenVINO advises: it loads the plug-ins."""
+    return import_engine("openvino", OpenVino.install).Core()
+
+
+def _properties(ov: ModuleType, options: OpenVino.Options) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": options.precision,
+        # Attention caches would otherwise be kept in 8 bits.
+        "KV_CACHE_PRECISION": options.precision,
+        "PERFORMANCE_HINT": options.hint.upper(),
+        "NUM_STREAMS": options.streams,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": options.dynamic_quantization_group_size,
+        "CPU_DENORMALS_OPTIMIZATION": options.denormals_as_zero,
+    }
+    if options.threads:
+        properties["INFERENCE_NUM_THREADS"] = options.threads
+    if options.hyper_threading is not None:
+        properties["ENABLE_HYPER_THREADING"] = options.hyper_threading
+    if options.pinning is not None:
+        properties["ENABLE_CPU_PINNING"] = options.pinning
+    return properties
+
+
+class OpenVinoSession:
+    """A compiled model and one infer request."""
+
+    def __init__(self, ov: ModuleType, compiled: Any, artifact: Artifact) -> None:
+        self._ov = ov
+        self._compiled = compiled
+        self._inputs = _specs(compiled.inputs, artifact.inputs)
+        self._outputs = _specs(compiled.outputs, artifact.outputs)
+        self._request = compiled.create_infer_request()
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs, named as the artifact names them."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs, named as the artifact names them."""
+        return self._outputs
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """See contracts.Session.run."""
+        self._open()
+        held = self._set(self._request, feeds)
+        with engine_errors("OpenVINO"):
+            self._request.infer(share_outputs=True)
+            found = {
+                spec.name: self._from_native(self._request.get_output_tensor(i), spec)
+                for i, spec in enumerate(self._outputs)
+            }
+        del held  # the request read these arrays until here
+        return found
+
+    def bind(self, feeds: Feeds) -> Callable[[], object]:
+        """See contracts.Session.bind: its own request over the arrays, outputs left where they are made."""
+        request = self._open().create_infer_request()
+        held = self._set(request, feeds)
+        call = functools.partial(request.infer, share_outputs=True)
+        with engine_errors("OpenVINO"):
+            call()
+        vars(call)["held"] = held  # the arrays must live as long as the call
+        return call
+
+    def placement(self) -> Placement:
+        """Node by node after OpenVINO's own fusions, with the precision each computes in."""
+        compiled = self._open()
+        device = ",".join(compiled.get_property("EXECUTION_DEVICES"))
+        nodes = []
+        for node in compiled.get_runtime_model().get_ordered_ops():
+            info = node.get_rt_info()
+            kind = info["layerType"].astype(str)
+            if kind not in _NOT_NODES:
+                precision = info["runtimePrecision"].astype(str)
+                nodes.append(NodePlacement(node.get_friendly_name(), kind, device, precision))
+        return Placement(tuple(nodes))
+
+    def in_force(self) -> dict[str, Any]:
+        """What the compiled model reports."""
+        read = self._open().get_property
+        return {
+            "threads": read("INFERENCE_NUM_THREADS"),
+            "precision": read("INFERENCE_PRECISION_HINT").get_type_name(),
+            "streams": read("NUM_STREAMS"),
+            "hint": str(read("PERFORMANCE_HINT")).lower(),
+            "hyper_threading": read("ENABLE_HYPER_THREADING"),
+            "pinning": read("ENABLE_CPU_PINNING"),
+            "dynamic_quantization_group_size": read("DYNAMIC_QUANTIZATION_GROUP_SIZE"),
+            "denormals_as_zero": read("CPU_DENORMALS_OPTIMIZATION"),
+        }
+
+    def close(self) -> None:
+        """Free the model; what `bind` returned keeps its own hold until it is dropped."""
+        self._request = self._compiled = None
+
+    def _open(self) -> Any:
+        if self._compiled is None:
+            raise EngineError("this session is closed")
+        return self._compiled
+
+    def _set(self, request: Any, feeds: Feeds) -> list[object]:
+        """Put the feeds into a request; returns what must stay alive while it runs."""
+        check_feeds(feeds, self._inputs)
+        ready = contiguous(feeds)
+        held: list[object] = []
+        for i, spec in enumerate(self._inputs):
+            value = ready[spec.name]
+            with engine_errors(f"OpenVINO refuses input '{spec.name}'"):
+                tensor = self._to_native(value, spec, self._compiled.inputs[i].element_type)
+                request.set_input_tensor(i, tensor)
+            held.append((value, tensor))
+        return held
+
+    def _to_native(self, value: Any, spec: TensorSpec, element_type: Any) -> Any:
+        ov = self._ov
+        if spec.dtype == "string":
+            return ov.Tensor(np.asarray(value).astype(str))
+        if is_plain(spec.dtype):
+            # OpenVINO shares an array's memory only if it could also write to it.
+            return ov.Tensor(value, shared_memory=bool(value.flags.writeable))
+        tensor = ov.Tensor(element_type, ov.Shape(list(value.shape)))
+        if value.size:
+            # OpenVINO shows these types as some numpy dtype of the same size: the bytes are what counts.
+            tensor.data.reshape(-1).view(np.uint8)[:] = to_bits(value)
+        return tensor
+
+    @staticmethod
+    def _from_native(tensor: Any, spec: TensorSpec) -> Array:
+        if spec.dtype == "string":
+            return np.asarray(tensor.str_data).astype(object)
+        if is_plain(spec.dtype):
+            return np.array(tensor.data)
+        extended_dtype(spec.dtype)
+        return from_bits(tensor.data.reshape(-1).view(np.uint8), spec.dtype, list(tensor.shape))
+
+
+def _specs(ports: Sequence[Any], wanted: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Ports as TensorSpecs. A port may have several names (or none): the artifact's account decides which is meant."""
+    specs: list[TensorSpec] = []
+    taken: set[str] = set()
+    for i, port in enumerate(ports):
+        names = sorted(port.names)
+        same_place = [item.name for item in wanted[i : i + 1] if item.name in names]
+        by_name = [item.name for item in wanted if item.name in names and item.name not in taken]
+        free = [name for name in names if name not in taken]
+        name = (same_place or by_name or free or [port.node.friendly_name])[0]
+        taken.add(name)
+        known = next((item.shape for item in wanted if item.name == name), ())
+        kind = port.element_type.get_type_name()
+        specs.append(TensorSpec(name, _DTYPES.get(kind, kind), _shape(port.partial_shape, known)))
+    return tuple(specs)
+
+
+def _shape(partial: Any, known: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Free dimensions keep the artifact's names; one without is called ``?``, an unknown rank ``("...",)``."""
+    if partial.rank.is_dynamic:
+        return known or ("...",)
+    if len(known) != len(partial):
+        known = ("?",) * len(partial)
+    return tuple(
+        size.get_length() if size.is_static else name if isinstance(name, str) else "?"
+        for size, name in zip(partial, known, strict=True)
+    )
+
+
+PLUGIN = OpenVino
