@@ -46,28 +46,28 @@ class OutputParity:
 class Parity:
     """All outputs against their references. The overall figures are those of the worst output."""
 
-    outputs: tuple[OutputParity, ...]
+    outputs: Mapping[str, OutputParity]  # by name
     samples: int
 
     @property
     def max_abs(self) -> float:
         """The largest of any output; 0 where nothing was compared."""
-        return max((item.max_abs for item in self.outputs), default=0.0)
+        return max((item.max_abs for item in self.outputs.values()), default=0.0)
 
     @property
     def rel_l2(self) -> float:
         """The largest of any output; 0 where nothing was compared."""
-        return max((item.rel_l2 for item in self.outputs), default=0.0)
+        return max((item.rel_l2 for item in self.outputs.values()), default=0.0)
 
     @property
     def sqnr_db(self) -> float:
         """The lowest of any output; ∞ where nothing was compared."""
-        return min((item.sqnr_db for item in self.outputs), default=math.inf)
+        return min((item.sqnr_db for item in self.outputs.values()), default=math.inf)
 
     @property
     def failures(self) -> tuple[str, ...]:
         """What no tolerance excuses, one line an output."""
-        return tuple(item.failure for item in self.outputs if item.failure)
+        return tuple(item.failure for item in self.outputs.values() if item.failure)
 
     def misses(self, tolerance: Tolerance) -> list[str]:
         """Every failure and every stated bound that does not hold: ``"sqnr_db 12.3 < 20 (output 'logits')"``.
@@ -77,7 +77,7 @@ class Parity:
         if not self.samples:
             return ["no samples were compared"]
         found = []
-        for item in self.outputs:
+        for item in self.outputs.values():
             if item.failure:
                 found.append(item.failure)
                 continue
@@ -105,7 +105,7 @@ class Parity:
                     "n": item.n,
                     "failure": item.failure,
                 }
-                for item in self.outputs
+                for item in self.outputs.values()
             ],
         }
 
@@ -113,8 +113,8 @@ class Parity:
     def from_json(cls, value: Mapping[str, Any]) -> Parity:
         """What `to_json` wrote."""
         return cls(
-            outputs=tuple(
-                OutputParity(
+            outputs={
+                item["name"]: OutputParity(
                     name=str(item["name"]),
                     max_abs=float(item["max_abs"]),
                     rel_l2=float(item["rel_l2"]),
@@ -123,7 +123,7 @@ class Parity:
                     failure=item["failure"],
                 )
                 for item in value["outputs"]
-            ),
+            },
             samples=int(value["samples"]),
         )
 
@@ -151,7 +151,7 @@ class ParityMeter:
 
     def result(self) -> Parity:
         """Everything added so far."""
-        return Parity(tuple(sums.result(name) for name, sums in self._sums.items()), self._samples)
+        return Parity({name: sums.result(name) for name, sums in self._sums.items()}, self._samples)
 
 
 @dataclass(slots=True)
