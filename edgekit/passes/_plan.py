@@ -1,0 +1,227 @@
+"""The quantization plan: which node of a graph is quantized, which of its tensors, and why the others are not.
+
+Two kinds of node are quantized. *Core* nodes hold the work (Conv, Gemm, MatMul with constant weights). *Chain* nodes
+(a residual Add, a pool, a Concat) gain nothing by themselves; they are quantized where all they read comes from
+quantized nodes and some quantized node reads them, so that integers flow from one core node to the next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+CORE = ("Conv", "Gemm", "MatMul")
+LAYOUT = ("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "DepthToSpace", "SpaceToDepth")
+"""Chain nodes whose output is made of their input's values, so it has the input's scale and zero point."""
+ARITHMETIC = ("Add", "AveragePool", "GlobalAveragePool", "Concat")
+"""Chain nodes whose output has a range of its own."""
+DEFAULT_OP_TYPES = (*CORE, *ARITHMETIC, *LAYOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """How one node is quantized."""
+
+    node: ir.Node
+    activations: tuple[int, ...]  # positions of the inputs that are read quantized
+    weight: int | None = None  # position of the constant weights
+    axis: int = 0  # the weights' output channels
+    bias: int | None = None  # position of the constant bias
+    output: ir.Value | None = None  # what is quantized of what it computes: its output, or that of its `absorbed` node
+    absorbed: ir.Node | None = None  # a Relu or Clip whose work the output's quantization does
+    same_scale: bool = False  # the output has the scale and zero point of the first input
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is quantized, by node name, and what is left in float, by reason."""
+
+    nodes: dict[str, NodePlan] = field(default_factory=dict)
+    left: dict[str, list[ir.Node]] = field(default_factory=dict)
+
+    def activations(self) -> list[str]:
+        """Names of the tensors whose ranges are needed, each once, in the graph's order."""
+        found: dict[str, None] = {}
+        for item in self.nodes.values():
+            for index in item.activations:
+                found.setdefault(_name(item.node.inputs[index]))
+            if item.output is not None and not item.same_scale:
+                found.setdefault(_name(item.output))
+        return list(found)
+
+    def describe(self) -> str:
+        """``quantized 20 Conv, 8 Add; left in float: 1 MatMul (no constant weights)``."""
+        done = Counter(item.node.op_type for item in self.nodes.values())
+        text = "quantized " + ", ".join(f"{count} {op}" for op, count in done.most_common()) if done else ""
+        rest = [
+            f"{count} {op} ({reason})"
+            for reason, nodes in self.left.items()
+            for op, count in Counter(node.op_type for node in nodes).most_common()
+        ]
+        return "; ".join(part for part in (text, "left in float: " + ", ".join(rest) if rest else "") if part)
+
+    def leave(self, node: ir.Node, reason: str) -> None:
+        """Keep a node in float for a reason."""
+        self.left.setdefault(reason, []).append(node)
+
+
+def make_plan(model: ir.Model, op_types: tuple[str, ...], keep_float: frozenset[str], *, absorb: bool = True) -> Plan:
+    """Plan the quantization of the main graph; nodes of subgraphs stay in float.
+
+    Args:
+        model: a graph whose nodes have unique names.
+        op_types: what may be quantized; chain types have an effect only between core nodes.
+        keep_float: names of nodes that must stay in float.
+        absorb: whether a Relu or Clip can be left to the saturation of the integers (not with symmetric ranges).
+    """
+    plan = Plan()
+    outputs = set(model.graph.outputs)
+    for node in model.graph:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in CORE or node.op_type not in op_types:
+            continue
+        if (node.name or "") in keep_float:
+            plan.leave(node, "asked for")
+            continue
+        found = _core(node)
+        if isinstance(found, str):
+            plan.leave(node, found)
+        else:
+            plan.nodes[_name(node)] = found
+    flowing = _chains(model, plan, op_types, keep_float, outputs, absorb)
+    _quantize_outputs(plan, flowing, outputs, absorb)
+    return plan
+
+
+def _core(node: ir.Node) -> NodePlan | str:
+    """How a core node is quantized, or why it is not."""
+    weight = const_array_info(node.inputs[1]) if len(node.inputs) > 1 else None
+    if weight is None:
+        return "no constant weights"
+    dtype, shape = weight
+    if dtype != ir.DataType.FLOAT:
+        return f"{dtype.name.lower()} weights"
+    if node.op_type == "MatMul":
+        if len(shape) != 2:
+            return f"weights of rank {len(shape)}"
+        return NodePlan(node, (0,), weight=1, axis=1)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None:
+        info = const_array_info(bias)
+        if info is None or len(info[1]) != 1:
+            return "its bias is not a constant vector"
+    if node.op_type == "Gemm":
+        if _attribute(node, "alpha", 1.0) != 1 or _attribute(node, "beta", 1.0) != 1 or _attribute(node, "transA", 0):
+            return "alpha, beta or transA is set"
+        axis = 0 if _attribute(node, "transB", 0) else 1
+        if bias is not None and info is not None and info[1][0] != shape[axis]:
+            return "its bias is broadcast"
+    else:
+        axis = 0
+        if any(user.node.op_type == "BatchNormalization" for user in node.outputs[0].uses()):
+            return "the BatchNormalization after it is not folded: run fold_batchnorm first"
+    return NodePlan(node, (0,), weight=1, axis=axis, bias=2 if bias is not None else None)
+
+
+def _chains(
+    model: ir.Model,
+    plan: Plan,
+    op_types: tuple[str, ...],
+    keep_float: frozenset[str],
+    outputs: set[ir.Value],
+    absorb: bool,
+) -> set[ir.Value]:
+    """Add the chain nodes to the plan; returns the values that some planned node computes and another reads."""
+    integers: set[ir.Value] = set()
+    candidates: dict[str, NodePlan] = {}
+    for node in model.graph:
+        if _name(node) in plan.nodes:
+            integers.add(_end(node, outputs, absorb)[0])
+        elif node.op_type in op_types and node.op_type not in CORE and node.domain in ("", "ai.onnx"):
+            if len(node.outputs) != 1 or _name(node) in keep_float:
+                continue
+            reads = _chain_inputs(node)
+            if reads and all(node.inputs[index] in integers for index in reads):
+                same = node.op_type in LAYOUT
+                candidates[_name(node)] = NodePlan(node, reads, same_scale=same)
+                integers.add(node.outputs[0] if same else _end(node, outputs, absorb)[0])
+    # From the back: a chain node is worth it only where a quantized node reads what it computes.
+    read: set[ir.Value] = {_value(item.node, index) for item in plan.nodes.values() for index in item.activations}
+    kept: dict[str, NodePlan] = {}
+    for name, item in reversed(candidates.items()):
+        end = item.node.outputs[0] if item.same_scale else _end(item.node, outputs, absorb)[0]
+        if end in read:
+            kept[name] = item
+            read.update(_value(item.node, index) for index in item.activations)
+    order = {_name(node): position for position, node in enumerate(model.graph)}
+    merged = {**plan.nodes, **kept}
+    plan.nodes = {name: merged[name] for name in sorted(merged, key=order.__getitem__)}
+    return read
+
+
+def _chain_inputs(node: ir.Node) -> tuple[int, ...]:
+    """Positions of the inputs a chain node reads as numbers (not shapes or axes); empty if it does not qualify."""
+    if node.op_type in LAYOUT:
+        return (0,)
+    return tuple(index for index, value in enumerate(node.inputs) if value is not None)
+
+
+def _quantize_outputs(plan: Plan, flowing: set[ir.Value], outputs: set[ir.Value], absorb: bool) -> None:
+    """Decide which outputs are quantized: a Conv's and a chain node's always (the integer kernels have no float
+    output), another's only where a quantized node reads it.
+    """
+    from dataclasses import replace
+
+    for name, item in plan.nodes.items():
+        end, absorbed = (item.node.outputs[0], None) if item.same_scale else _end(item.node, outputs, absorb)
+        if item.node.op_type not in ("Gemm", "MatMul") or end in flowing:
+            plan.nodes[name] = replace(item, output=end, absorbed=absorbed)
+
+
+def _end(node: ir.Node, outputs: set[ir.Value], absorb: bool) -> tuple[ir.Value, ir.Node | None]:
+    """What a node's integers stand for: its output, or that of the Relu or Clip that alone reads it."""
+    value = node.outputs[0]
+    uses = value.uses()
+    if absorb and value not in outputs and len(uses) == 1:
+        (use,) = uses
+        follower = use.node
+        if follower.graph is node.graph and use.idx == 0 and _saturates(follower):
+            return follower.outputs[0], follower
+    return value, None
+
+
+def _saturates(node: ir.Node) -> bool:
+    """Whether integers that start at 0 do the node's work: a Relu, or a Clip from 0."""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type == "Relu":
+        return True
+    if node.op_type != "Clip":
+        return False
+    low = node.inputs[1] if len(node.inputs) > 1 else None
+    tensor = ir.convenience.get_const_tensor(low) if low is not None else None
+    return tensor is not None and float(np.asarray(tensor.numpy()).reshape(())) == 0.0
+
+
+def const_array_info(value: ir.Value | None) -> tuple[ir.DataType, tuple[int, ...]] | None:
+    """Dtype and shape of a constant, without loading it; None if it is computed."""
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return None if tensor is None else (tensor.dtype, tuple(int(dim) for dim in tensor.shape))
+
+
+def _attribute(node: ir.Node, name: str, default: float) -> float:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else float(attribute.value)
+
+
+def _value(node: ir.Node, index: int) -> ir.Value:
+    value = node.inputs[index]
+    assert value is not None
+    return value
+
+
+def _name(item: ir.Node | ir.Value | None) -> str:
+    assert item is not None and item.name
+    return item.name

@@ -1,0 +1,97 @@
+"""Static int8: weights and activations as integers, with ranges from calibration, as QuantizeLinear/DequantizeLinear.
+
+The engine fuses ``DequantizeLinear → Conv → QuantizeLinear`` into one integer kernel, so what is quantized is planned
+for the engine (`_plan`): what has no integer kernel, or gains nothing by it, stays in float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from ..errors import UsageError
+from . import Change, GraphPass
+from ._calibration import calibrate
+from ._plan import DEFAULT_OP_TYPES, make_plan
+from ._qdq import Scheme, insert
+from ._ranges import METHODS
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a target profile may state."""
+
+    activations: str = "uint8"  # on x86 signed ones are slow in ONNX Runtime; on ARM64 "int8" is the fast one
+    weights: str = "int8"
+    per_channel: bool = True
+    symmetric: bool = False  # activations; an asymmetric range also does the work of a Relu
+    reduce_range: bool = False  # 7-bit weights, for x86 CPUs without VNNI
+    method: str = "mse"
+    percentile: float = 99.999  # for method "percentile": how much of a tensor's values is kept at each end
+    op_types: tuple[str, ...] = DEFAULT_OP_TYPES
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"'method' must be one of {', '.join(METHODS)}, got '{self.method}'")
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"50 < 'percentile' <= 100 must hold, got {self.percentile}")
+        unknown = [item for item in self.op_types if item not in DEFAULT_OP_TYPES]
+        if unknown:
+            raise ValueError(f"'op_types' may hold {', '.join(DEFAULT_OP_TYPES)}; got '{unknown[0]}'")
+        self.scheme()
+
+    def scheme(self) -> Scheme:
+        """The integers' dtypes."""
+        return Scheme(self.activations, self.weights, self.per_channel, self.symmetric, self.reduce_range)
+
+
+class QuantizeStatic(GraphPass):
+    """Quantize what gains by it; say what was left in float and why."""
+
+    name = "quantize_static"
+    Options = Options
+    needs_calibration = True
+
+    def rewrite(self, model: ir.Model) -> tuple[ir.Model, Change]:
+        """Plan, calibrate, insert.
+
+        Raises:
+            UsageError: no calibration data.
+        """
+        options: Options = self.options
+        if self.context.calibration is None:
+            raise UsageError("quantize_static needs calibration data", fix="Pass samples with --data.")
+        if any(node.op_type == "QuantizeLinear" for node in model.graph):
+            return model, Change(False, "the graph is quantized already")
+        name_nodes(model)
+        plan = make_plan(model, options.op_types, self.context.keep_float, absorb=not options.symmetric)
+        if not plan.nodes:
+            return model, Change(False, plan.describe() or "the graph has no Conv, Gemm or MatMul to quantize")
+        scheme = options.scheme()
+        ranges = calibrate(
+            model,
+            plan.activations(),
+            options.method,  # type: ignore[arg-type]  # checked above
+            self.context,
+            percentile=options.percentile,
+        )
+        insert(model, plan, ranges, scheme)
+        RemoveUnusedNodesPass()(model)  # float weights that nothing reads any more
+        return model, Change(True, plan.describe())
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give a name to every node that has none: plans and reports speak of nodes by name."""
+    taken = {node.name for node in model.graph}
+    for index, node in enumerate(model.graph):
+        if not node.name:
+            name = f"{node.op_type}_{index}"
+            while name in taken:
+                name += "_"
+            node.name = name
+            taken.add(name)
+
+
+PLUGIN = QuantizeStatic
