@@ -1,1 +1,7 @@
-"""Digits."""
+"""A small residual CNN trained on scikit-learn's digits: the model of `edgekit demo`."""
+
+from __future__ import annotations
+
+from .demo import BUNDLE, COMMAND, run_demo
+
+__all__ = ["BUNDLE", "COMMAND", "run_demo"]
