@@ -1,0 +1,201 @@
+"""The host's end of a worker: start it, talk to it, know why it died."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contracts import Artifact, Feeds, Outputs, Placement
+from ..errors import EngineError
+from . import npz
+from .latency import MAX_RUNS
+from .protocol import artifact_to_json, error_from_json, placement_from_json, read_message, write_message
+
+_CLOSE_S = 5.0  # how long an engine may take to free its memory before the process is killed
+_STDERR_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a worker learned by opening its model."""
+
+    version: str  # the engine's
+    cold_start_s: float  # process start (after `reopen`: the request) to first result, interpreter and all
+    import_s: float  # loading the engine itself
+    load_s: float  # opening the model
+    first_run_s: float | None  # None: opened without inputs
+    placement: Placement
+    in_force: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A worker's memory. None: the system does not tell."""
+
+    peak_rss_bytes: int | None
+    rss_before_open_bytes: int | None  # with the engine loaded and no model open
+
+
+class Worker:
+    """One fresh process with one model open in one engine. A context manager; not thread-safe.
+
+    Args:
+        command: the process to start: ``python -m edgekit.measure.worker``, or a bundle's runner, or ssh to one.
+        artifact: what it opens; the path is the worker's.
+        runtime: the engine's adapter, as `engines.load_runtime` takes it.
+        options: session options, a table or the runtime's ``Options``.
+        feeds: the inputs to measure with, in rotation; without any, only `run` works.
+
+    Raises:
+        EngineError: the process cannot be started, the engine is missing or refuses the model, or it crashed.
+        UsageError: an option that the runtime does not have.
+    """
+
+    def __init__(
+        self, command: Sequence[str], artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()
+    ) -> None:
+        self.runtime = runtime
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker; has no name to clean up
+        started = time.perf_counter()
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise EngineError(f"cannot start the worker {command[0]}: {error.strerror}") from error
+        try:
+            answer, _ = self._ask(
+                "open",
+                {"artifact": artifact_to_json(artifact), "runtime": runtime, "options": _table(options)},
+                [npz.dump(item) for item in feeds],
+            )
+        except BaseException:
+            self.close()
+            raise
+        self.info = _info(answer, time.perf_counter() - started)
+
+    def reopen(self, options: Any) -> None:
+        """Close the model and open it again with other session options, in the same process. Renews `info`."""
+        started = time.perf_counter()
+        answer, _ = self._ask("reopen", {"options": _table(options)})
+        self.info = _info(answer, time.perf_counter() - started)
+
+    def measure(
+        self, seconds: float = 0.0, *, min_runs: int = 1, max_runs: int = MAX_RUNS, warmup_s: float = 0.0
+    ) -> NDArray[np.float64]:
+        """One block of back-to-back runs, after ``warmup_s`` of untimed ones: see `latency.Sampler.block`.
+
+        Returns:
+            Latencies in seconds, in order, shape [n], 1 <= n <= max_runs.
+        """
+        request = {"seconds": seconds, "min_runs": min_runs, "max_runs": max_runs, "warmup_s": warmup_s}
+        _, blobs = self._ask("measure", request)
+        return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Run once and return the outputs."""
+        return self.run_many([feeds])[0]
+
+    def run_many(self, feeds: Sequence[Feeds]) -> list[Outputs]:
+        """Run once for each of ``feeds`` and return the outputs in the same order."""
+        _, blobs = self._ask("run", {}, [npz.dump(item) for item in feeds])
+        return [npz.load(blob) for blob in blobs]
+
+    def memory(self) -> Memory:
+        """The memory of the worker's process so far."""
+        answer, _ = self._ask("memory", {})
+        return Memory(**answer)
+
+    def close(self) -> None:
+        """End the process; a second call does nothing."""
+        if self._process.returncode is None:
+            _close_quietly(self._process.stdin)  # the worker ends at the end of its input, in whatever it is doing
+            try:
+                self._process.wait(_CLOSE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        _close_quietly(self._process.stdout)
+        self._stderr.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(
+        self, command: str, values: Mapping[str, Any], blobs: Sequence[bytes] = ()
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        requests, replies = self._process.stdin, self._process.stdout
+        assert requests is not None and replies is not None
+        if self._stderr.closed:
+            raise EngineError(f"the worker of '{self.runtime}' is closed")
+        try:
+            write_message(requests, {"command": command, **values}, blobs)
+            message = read_message(replies)
+        except OSError:
+            message = None
+        if message is None:
+            raise self._died(command)
+        header, payload = message
+        if "error" in header:
+            raise error_from_json(header["error"])
+        answer: dict[str, Any] = header["ok"]
+        return answer, payload
+
+    def _died(self, command: str) -> EngineError:
+        code = self._process.wait()
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            how = f"was killed by {name}"
+        else:
+            how = f"ended with exit code {code}"
+        fix = "Was the memory enough? The system kills a process that takes too much." if code == -9 else ""
+        return EngineError(
+            f"the process of runtime '{self.runtime}' {how} while it was told to {command}",
+            details=self._last_words(),
+            fix=fix,
+        )
+
+    def _last_words(self) -> list[str]:
+        self._stderr.seek(0)
+        text = self._stderr.read().decode(errors="replace")
+        return [line.rstrip() for line in text.splitlines() if line.strip()][-_STDERR_LINES:]
+
+
+def _info(answer: Mapping[str, Any], cold_start_s: float) -> WorkerInfo:
+    return WorkerInfo(
+        version=answer["version"],
+        cold_start_s=cold_start_s,
+        import_s=answer["import_s"],
+        load_s=answer["load_s"],
+        first_run_s=answer["first_run_s"],
+        placement=placement_from_json(answer["placement"]),
+        in_force=answer["in_force"],
+    )
+
+
+def _table(options: Any) -> dict[str, Any]:
+    return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(options)  # type: ignore[arg-type]
+
+
+def _close_quietly(stream: IO[bytes] | None) -> None:
+    """Close a pipe whose other end may be gone."""
+    if stream is not None:
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()

@@ -1,0 +1,90 @@
+"""What can be read about this machine and this process. What cannot be read is None, never a guess."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def describe() -> dict[str, Any]:
+    """This machine, as plain JSON values.
+
+    ``machine`` is the architecture as ``platform.machine()`` says it, ``board`` the device's own name where firmware
+    tells it ("Raspberry Pi 5 Model B Rev 1.0"), ``cores`` what the machine has, ``usable_cores`` what this process
+    may use.
+    """
+    return {
+        "machine": platform.machine() or None,
+        "board": _first_line(Path("/proc/device-tree/model")),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "usable_cores": _usable_cores(),
+        "memory_bytes": memory_bytes(),
+        "os": f"{platform.system()} {platform.release()}".strip() or None,
+        "python": platform.python_version(),
+    }
+
+
+def memory_bytes() -> int | None:
+    """The machine's main memory."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return None
+
+
+def rss_bytes() -> int | None:
+    """The memory of this process that is resident now."""
+    return _proc_status("VmRSS")
+
+
+def peak_rss_bytes() -> int | None:
+    """The most memory that was ever resident in this process.
+
+    Linux's ``VmHWM`` and not ``ru_maxrss``, which a process inherits from the one that started it.
+    """
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return _proc_status("VmHWM")
+
+
+def _proc_status(key: str) -> int | None:
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _cpu_model() -> str | None:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or None
+    # x86 says "model name"; ARM has no such line, only part numbers, which a name could not be made of without a table.
+    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
+    if found:
+        return found[1].strip()
+    parts = sorted(set(re.findall(r"^CPU part\s*:\s*(\S+)$", text, re.MULTILINE)))
+    implementer = re.search(r"^CPU implementer\s*:\s*(\S+)$", text, re.MULTILINE)
+    return f"implementer {implementer[1]} part {'+'.join(parts)}" if implementer and parts else None
+
+
+def _usable_cores() -> int | None:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None

@@ -1,0 +1,321 @@
+"""Accuracy metrics, streamed sample by sample: memory does not grow with their number.
+
+Each compares an engine's outputs with a label, or with the reference's outputs for the same inputs. The output looked
+at is the model's first unless the metric names another: ``top1:logits``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contracts import Array, Outputs, describe
+from ..errors import DataError, UsageError, suggestion
+
+MetricFunction: TypeAlias = Callable[[Outputs, Any], float]
+"""A user's own metric: outputs and label of one sample to a number; the mean over the samples is the metric."""
+
+
+class Metric(ABC):
+    """Add samples, then ask for the value.
+
+    Args:
+        output: name of the output to look at; '' for the first.
+    """
+
+    name: ClassVar[str] = ""
+    needs_labels: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
+    higher_is_better: bool = True
+
+    def __init__(self, output: str = "") -> None:
+        self._output = output
+        self.samples = 0
+
+    def add(self, outputs: Outputs, label: Any = None, reference: Outputs | None = None) -> None:
+        """Take one sample into account.
+
+        Args:
+            outputs: the engine's.
+            label: the sample's; an array [rows], or a scalar for one row.
+            reference: the reference's outputs for the same inputs.
+
+        Raises:
+            DataError: a label or the reference is missing where it is needed, the shapes do not fit, or there is NaN.
+            UsageError: there is no output of the name the metric states.
+        """
+        values = self._pick(outputs)
+        if self.needs_labels and label is None:
+            raise DataError(f"metric '{self.name}' needs labels, and sample {self.samples} has none")
+        if self.needs_reference and reference is None:
+            raise DataError(f"metric '{self.name}' compares with the reference's outputs, and there are none")
+        self._add(values, label, np.empty(0) if reference is None else self._pick(reference))
+        self.samples += 1
+
+    @abstractmethod
+    def value(self) -> float:
+        """The metric over all samples added.
+
+        Raises:
+            DataError: there were none.
+        """
+
+    @abstractmethod
+    def _add(self, values: Array, label: Any, reference: Array) -> None: ...
+
+    def _pick(self, outputs: Outputs) -> Array:
+        name = self._output or next(iter(outputs))
+        if name not in outputs:
+            raise UsageError(
+                f"metric '{self.name}:{name}': the model has no such output", fix=suggestion(name, outputs)
+            )
+        values = np.asarray(outputs[name])
+        if values.dtype.kind in "OUST":
+            raise DataError(f"metric '{self.name}' needs numbers, and output '{name}' is {describe(values)}")
+        if values.dtype.kind in "fV" and np.isnan(_as_float64(values)).any():
+            raise DataError(f"output '{name}' holds NaN at sample {self.samples}")
+        return values
+
+    def _refuse_empty(self) -> None:
+        if not self.samples:
+            raise DataError(f"metric '{self.name}' was given no samples")
+
+
+class TopK(Metric):
+    """The share of rows whose label is among the k highest scores; equal scores rank by their index.
+
+    Scores [..., classes], labels [...] (class numbers).
+    """
+
+    needs_labels = True
+    k: ClassVar[int]
+
+    def __init__(self, output: str = "") -> None:
+        super().__init__(output)
+        self._hits = self._rows = 0
+
+    def _add(self, values: Array, label: Any, reference: Array) -> None:
+        scores = _rows_of_scores(values, self.name)
+        labels = np.asarray(label).reshape(-1)
+        if labels.dtype.kind not in "iu":
+            raise DataError(f"metric '{self.name}' needs class numbers as labels, got {describe(np.asarray(label))}")
+        if len(labels) != len(scores):
+            raise DataError(
+                f"metric '{self.name}': sample {self.samples} has {len(labels)} labels for {len(scores)} rows of scores"
+            )
+        if labels.min() < 0 or labels.max() >= scores.shape[1]:
+            raise DataError(
+                f"metric '{self.name}': the label of sample {self.samples} must be one of 0 to {scores.shape[1] - 1}, "
+                f"got {labels.max() if labels.max() >= scores.shape[1] else labels.min()}"
+            )
+        own = scores[np.arange(len(labels)), labels][:, None]
+        before = np.arange(scores.shape[1])[None, :] < labels[:, None]
+        rank = (scores > own).sum(axis=1) + ((scores == own) & before).sum(axis=1)
+        self._hits += int((rank < self.k).sum())
+        self._rows += len(labels)
+
+    def value(self) -> float:
+        """A share, 0 to 1."""
+        self._refuse_empty()
+        return self._hits / self._rows
+
+
+class Top1(TopK):
+    """Top-1 accuracy."""
+
+    name = "top1"
+    k = 1
+
+
+class Top5(TopK):
+    """Top-5 accuracy."""
+
+    name = "top5"
+    k = 5
+
+
+class Agreement(Metric):
+    """The share of rows whose highest score is at the same index as the reference's. Scores [..., classes]."""
+
+    name = "agreement"
+    needs_reference = True
+
+    def __init__(self, output: str = "") -> None:
+        super().__init__(output)
+        self._equal = self._rows = 0
+
+    def _add(self, values: Array, label: Any, reference: Array) -> None:
+        _refuse_other_shape(values, reference, self.name)
+        got = _rows_of_scores(values, self.name).argmax(axis=1)
+        want = _rows_of_scores(reference, self.name).argmax(axis=1)
+        self._equal += int((got == want).sum())
+        self._rows += len(want)
+
+    def value(self) -> float:
+        """A share, 0 to 1."""
+        self._refuse_empty()
+        return self._equal / self._rows
+
+
+class MeanSquaredError(Metric):
+    """Σ (y − y_ref)² / number of elements, in the output's unit squared."""
+
+    name = "mse"
+    needs_reference = True
+    higher_is_better = False
+
+    def __init__(self, output: str = "") -> None:
+        super().__init__(output)
+        self._noise, self._elements = 0.0, 0
+
+    def _add(self, values: Array, label: Any, reference: Array) -> None:
+        _refuse_other_shape(values, reference, self.name)
+        self._noise += float(np.square(_as_float64(values) - _as_float64(reference)).sum())
+        self._elements += values.size
+
+    def value(self) -> float:
+        """0 or more."""
+        self._refuse_empty()
+        return self._noise / self._elements
+
+
+class Cosine(Metric):
+    """The mean of y·y_ref / (‖y‖ ‖y_ref‖) over rows: outputs [rows, ...], or [n] as one row. Two zero rows have 1."""
+
+    name = "cosine"
+    needs_reference = True
+
+    def __init__(self, output: str = "") -> None:
+        super().__init__(output)
+        self._sum, self._rows = 0.0, 0
+
+    def _add(self, values: Array, label: Any, reference: Array) -> None:
+        _refuse_other_shape(values, reference, self.name)
+        rows = len(values) if values.ndim > 1 else 1
+        got, want = _as_float64(values).reshape(rows, -1), _as_float64(reference).reshape(rows, -1)
+        norms = np.linalg.norm(got, axis=1) * np.linalg.norm(want, axis=1)
+        cosines = np.where(got.any(axis=1) | want.any(axis=1), 0.0, 1.0)
+        np.divide((got * want).sum(axis=1), norms, out=cosines, where=norms > 0)
+        self._sum += float(cosines.sum())
+        self._rows += rows
+
+    def value(self) -> float:
+        """−1 to 1."""
+        self._refuse_empty()
+        return self._sum / self._rows
+
+
+class Sqnr(Metric):
+    """10·log10(Σ y_ref² / Σ (y − y_ref)²) over all elements of all samples, in dB; infinite where all are equal."""
+
+    name = "sqnr_db"
+    needs_reference = True
+
+    def __init__(self, output: str = "") -> None:
+        super().__init__(output)
+        self._signal = self._noise = 0.0
+
+    def _add(self, values: Array, label: Any, reference: Array) -> None:
+        _refuse_other_shape(values, reference, self.name)
+        want = _as_float64(reference)
+        self._signal += float(np.square(want).sum())
+        self._noise += float(np.square(_as_float64(values) - want).sum())
+
+    def value(self) -> float:
+        """Decibels."""
+        self._refuse_empty()
+        if self._noise == 0.0:
+            return math.inf
+        return 10 * math.log10(self._signal / self._noise) if self._signal > 0 else -math.inf
+
+
+class Mean(Metric):
+    """The mean of a user's function over the samples.
+
+    Args:
+        function: outputs and label of one sample → a number.
+        name: for messages: ``file.py:function``.
+        higher_is_better: which way is good.
+    """
+
+    def __init__(self, function: MetricFunction, name: str, higher_is_better: bool = True) -> None:
+        super().__init__()
+        self._function = function
+        self._label = name
+        self.higher_is_better = higher_is_better
+        self._sum = 0.0
+
+    def add(self, outputs: Outputs, label: Any = None, reference: Outputs | None = None) -> None:
+        """Call the user's function with all the outputs.
+
+        Raises:
+            DataError: it raises (its own error is the cause), or returns something that is not a finite number.
+        """
+        try:
+            result = self._function(outputs, label)
+        except Exception as error:
+            raise DataError(
+                f"metric {self._label} raised {type(error).__name__} at sample {self.samples}: {error}"
+            ) from error
+        try:
+            number = float(result)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise DataError(
+                f"metric {self._label} must return a finite number, got {result!r} at sample {self.samples}"
+            )
+        self._sum += number
+        self.samples += 1
+
+    def value(self) -> float:
+        """In the function's own unit."""
+        if not self.samples:
+            raise DataError(f"metric {self._label} was given no samples")
+        return self._sum / self.samples
+
+    def _add(self, values: Array, label: Any, reference: Array) -> None:
+        raise NotImplementedError  # `add` is overridden: the function sees all outputs
+
+
+METRICS: dict[str, Callable[[str], Metric]] = {
+    kind.name: kind for kind in (Top1, Top5, MeanSquaredError, Cosine, Sqnr, Agreement)
+}
+
+
+def named_metric(text: str) -> Metric:
+    """The built-in metric ``NAME`` or ``NAME:OUTPUT``.
+
+    Raises:
+        UsageError: there is none of that name (with the nearest).
+    """
+    name, _, output = text.partition(":")
+    if name not in METRICS:
+        raise UsageError(
+            f"metric '{text}' is not known", fix=f"{suggestion(name, METRICS)} Or name your own: file.py:function."
+        )
+    return METRICS[name](output)
+
+
+def _rows_of_scores(values: Array, metric: str) -> Array:
+    if values.ndim == 0 or values.shape[-1] < 2:
+        raise DataError(
+            f"metric '{metric}' needs scores of at least 2 classes on the last axis, got {describe(values)}"
+        )
+    return values.reshape(-1, values.shape[-1])
+
+
+def _refuse_other_shape(values: Array, reference: Array, metric: str) -> None:
+    if values.shape != reference.shape:
+        raise DataError(
+            f"metric '{metric}': the reference's output is {describe(reference)}, the engine's {describe(values)}"
+        )
+
+
+def _as_float64(array: Array) -> NDArray[np.float64]:
+    return np.asarray(array).astype(np.float64)

@@ -1,0 +1,166 @@
+"""A process that holds one model open in one engine and does what it is told: measure, run, report memory.
+
+``python -m edgekit.measure.worker`` on this machine, ``python run.py worker`` from a bundle on another. It speaks
+`protocol` over standard input and output, uses no CPU while it waits, and ends as soon as its input is closed, so it
+outlives no host, however that one died.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, BinaryIO, NoReturn
+
+from ..contracts import Artifact, Feeds, Runtime, Session, options_from
+from ..errors import EngineError
+from . import machine, npz
+from .engines import load_runtime
+from .latency import Sampler
+from .protocol import (
+    Message,
+    artifact_from_json,
+    error_to_json,
+    placement_to_json,
+    read_message,
+    write_message,
+)
+
+
+def main() -> NoReturn:
+    """Serve until the end of the input."""
+    requests, replies = _claim_standard_streams()
+    if hasattr(signal, "SIGINT"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the host decides
+    server = _Server()
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests, inbox), daemon=True).start()
+    while True:
+        header, blobs = inbox.get()
+        try:
+            answer, payload = server.handle(header, blobs)
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises goes to the host, which raises it there
+            traceback.print_exc()
+            write_message(replies, {"error": error_to_json(error)})
+        else:
+            write_message(replies, {"ok": answer}, payload)
+
+
+def _claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Take standard input and output for the protocol; what an engine prints to fd 1 goes to standard error."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    requests = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return requests, replies
+
+
+def _read_requests(requests: BinaryIO, inbox: queue.SimpleQueue[Message]) -> None:
+    """Pass requests on. When the host is gone, end the process even if an engine is still busy."""
+    while (message := read_message(requests)) is not None:
+        inbox.put(message)
+    os._exit(0)
+
+
+class _Server:
+    """The commands, by name. Each takes the request's header and blobs and returns the reply's."""
+
+    def __init__(self) -> None:
+        self._runtime: Runtime | None = None
+        self._version = ""
+        self._artifact: Artifact | None = None
+        self._feeds: list[Feeds] = []
+        self._session: Session | None = None
+        self._sampler: Sampler | None = None
+        self._import_s = 0.0
+        self._rss_before_open: int | None = None
+        self._commands: dict[str, Callable[[dict[str, Any], list[bytes]], Message]] = {
+            "open": self._open,
+            "reopen": self._reopen,
+            "measure": self._measure,
+            "run": self._run,
+            "memory": self._memory,
+        }
+
+    def handle(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        command = header.get("command")
+        if command not in self._commands:
+            raise EngineError(f"the worker does not know the command {command!r}", fix=_allowed(self._commands))
+        return self._commands[command](header, blobs)
+
+    def _open(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        if self._artifact is not None:
+            raise EngineError("this worker already holds a model; start another")
+        runtime = load_runtime(header["runtime"])
+        start = time.perf_counter()
+        self._version = runtime.version()  # imports the engine
+        self._import_s = time.perf_counter() - start
+        self._runtime = runtime
+        self._artifact = artifact_from_json(header["artifact"])
+        self._feeds = [npz.load(blob) for blob in blobs]
+        self._rss_before_open = machine.rss_bytes()
+        return self._start_session(runtime, self._artifact, header["options"]), []
+
+    def _reopen(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        if self._runtime is None or self._artifact is None:
+            raise EngineError("no model was opened in this worker")
+        if self._session is not None:
+            self._session.close()
+            self._session = self._sampler = None
+        return self._start_session(self._runtime, self._artifact, header["options"]), []
+
+    def _start_session(self, runtime: Runtime, artifact: Artifact, table: dict[str, Any]) -> dict[str, Any]:
+        options = options_from(runtime.Options, table, f"options of runtime '{runtime.name}'")
+        start = time.perf_counter()
+        session = runtime.open(artifact, options)
+        load_s = time.perf_counter() - start
+        self._session = session
+        first_run_s = None
+        if self._feeds:
+            start = time.perf_counter()
+            session.run(self._feeds[0])
+            first_run_s = time.perf_counter() - start
+            self._sampler = Sampler(session, self._feeds)
+        return {
+            "version": self._version,
+            "import_s": self._import_s,
+            "load_s": load_s,
+            "first_run_s": first_run_s,
+            "placement": placement_to_json(session.placement()),
+            "in_force": session.in_force(),
+        }
+
+    def _measure(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        if self._sampler is None:
+            raise EngineError("nothing to measure: the worker was opened without inputs")
+        if header["warmup_s"] > 0:
+            self._sampler.warm_up(header["warmup_s"])
+        samples = self._sampler.block(header["seconds"], min_runs=header["min_runs"], max_runs=header["max_runs"])
+        return {}, [samples.astype("<f8").tobytes()]
+
+    def _run(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        session = self._opened()
+        return {}, [npz.dump(session.run(npz.load(blob))) for blob in blobs]
+
+    def _memory(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        peak = machine.peak_rss_bytes()
+        return {"peak_rss_bytes": peak, "rss_before_open_bytes": self._rss_before_open}, []
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise EngineError("no model is open in this worker")
+        return self._session
+
+
+def _allowed(commands: dict[str, Any]) -> str:
+    return f"Allowed: {', '.join(sorted(commands))}."
+
+
+if __name__ == "__main__":
+    main()
