@@ -1,1 +1,1 @@
-"""."""
+"""Measurements → what people read. Pure functions of values; the only place that rounds."""

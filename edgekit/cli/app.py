@@ -1,0 +1,79 @@
+"""The command ``edgekit``: the table of its commands, and when each one's module is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from .. import __version__
+from .boundary import run_guarded
+from .group import Group
+
+COMMANDS = {
+    "demo": "The whole job on a small real model and real data, in about a minute.",
+    "export": "The main job: a PyTorch model → a checked, measured bundle for a device.",
+    "bench": "Measure a bundle's latency, memory and placement.",
+    "evaluate": "Measure a bundle's accuracy through the target's own engine.",
+    "inspect": "Operators, parameters, MACs and memory; what would not run where.",
+    "targets": "List the device profiles, or show one.",
+    "bundle": "Verify, run, pack or unpack a bundle.",
+    "doctor": "What is installed, what each target still needs, and how to get it.",
+}
+"""Command → its line in ``edgekit --help``. The module of the same name holds it as ``command``."""
+
+
+class Edgekit(Group):
+    """Imports a command's module when that command is called, and no other."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use, not of the alphabet."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command, or None where there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f".{cmd_name}", __package__).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table without importing what it lists."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Parse and run inside the error boundary, then exit with the documented code."""
+        _complete_in_shell(self)
+        words = sys.argv[1:] if args is None else list(args)
+        sys.exit(run_guarded(lambda: self._call(words, prog_name or "edgekit", extra), words))
+
+    def _call(self, words: list[str], prog_name: str, extra: dict[str, Any]) -> None:
+        with self.make_context(prog_name, list(words), **extra) as context:
+            self.invoke(context)
+
+
+def _complete_in_shell(group: click.Group) -> None:
+    """Answer a shell that asks for completions, and exit; do nothing otherwise."""
+    import os
+
+    instruction = os.environ.get("_EDGEKIT_COMPLETE")
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(group, {}, "edgekit", "_EDGEKIT_COMPLETE", instruction))
+
+
+@click.group(
+    cls=Edgekit,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Every command takes --json, -q, --debug and --help (with an example).",
+)
+@click.version_option(__version__, prog_name="edgekit", message="%(prog)s %(version)s")
+def main() -> None:
+    """Take a model from PyTorch to a device, and prove what it does there."""

@@ -1,0 +1,214 @@
+"""The one place where an error becomes a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from types import FrameType
+
+import click
+
+from ..errors import EdgekitError, OutputError, UsageError, suggestion
+
+INTERRUPTED = 128 + 2  # as a shell reports SIGINT
+
+
+class Terminated(BaseException):
+    """Another process asked this one to stop. Raised in the main thread, so that every ``finally`` runs.
+
+    Not an ``Exception``: nothing that handles errors should catch it on the way.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the user is told about an error."""
+
+    message: str
+    exit_code: int
+    details: tuple[str, ...] = ()
+    fix: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """The object that ``--json`` prints in place of a result."""
+        return {
+            "schema": 1,
+            "error": {
+                "message": self.message,
+                "details": list(self.details),
+                "fix": self.fix,
+                "exit_code": self.exit_code,
+            },
+        }
+
+
+def run_guarded(call: Callable[[], None], words: Sequence[str]) -> int:
+    """Run a command and return its exit code. Every error ends here.
+
+    With ``--json`` among ``words``, stdout gets one object whether the command succeeds or fails: ``{"schema": 1,
+    "error": {"message", "details", "fix", "exit_code"}}``. With ``--debug``, the traceback comes before the line.
+    """
+    asked = set(takewhile(lambda word: word != "--", words))
+    try:
+        with _stop_signals():
+            call()
+            sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BrokenPipeError as error:
+        if _stdout_is_closed():
+            return 1  # whoever read our output has gone: nobody to tell
+        return _report(error, asked)
+    except BaseException as error:  # noqa: BLE001  (this is the boundary)
+        return _report(error, asked)
+    return 0
+
+
+def _report(error: BaseException, asked: set[str]) -> int:
+    failure = failure_of(error)
+    if "--debug" in asked:
+        traceback.print_exception(error)
+    text = str(EdgekitError(failure.message, details=failure.details, fix=failure.fix))
+    with contextlib.suppress(BrokenPipeError):
+        print(f"edgekit: {text}", file=sys.stderr)
+        if "--json" in asked:
+            print(json.dumps(failure.to_json(), indent=2), flush=True)
+    return failure.exit_code
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Say what went wrong, and with which exit code."""
+    if isinstance(error, EdgekitError):
+        return Failure(error.what, error.exit_code, error.details, error.fix)
+    if isinstance(error, click.UsageError):
+        usage = _usage(error)
+        return Failure(usage.what, usage.exit_code, usage.details, usage.fix)
+    if isinstance(error, click.ClickException):
+        return Failure(_plain(error.format_message()), UsageError.exit_code)
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return Failure("interrupted", INTERRUPTED)
+    if isinstance(error, Terminated):
+        return Failure(f"stopped by {error}", 128 + error.number)
+    for cause in _chain(error):
+        disk = _disk_failure(cause)
+        if disk:
+            return disk
+    if isinstance(error, MemoryError):
+        return Failure("out of memory", 1, fix="A smaller batch in --input, or fewer --samples, needs less.")
+    first = (str(error).strip().splitlines() or [""])[0]
+    return Failure(f"unexpected {type(error).__name__}: {first} (this is a bug in edgekit; --debug shows where)", 1)
+
+
+def _disk_failure(error: BaseException) -> Failure | None:
+    if not isinstance(error, OSError):
+        return None
+    place = f" '{error.filename}'" if error.filename else ""
+    reasons = {
+        errno.ENOSPC: ("no space left on the device", "Free some space, or choose another folder with -o."),
+        errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another folder with -o."),
+        errno.EROFS: ("the file system is read-only", "Choose another folder with -o."),
+        errno.EACCES: ("permission denied", ""),
+        errno.EPERM: ("not permitted", ""),
+    }
+    if error.errno not in reasons:
+        return None
+    what, fix = reasons[error.errno]
+    return Failure(f"{what}:{place}" if place else what, OutputError.exit_code, fix=fix)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """``error``, then what it was raised from, and so on."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _usage(error: click.UsageError) -> UsageError:
+    """Click's usage errors in edgekit's words: what, and how to fix it."""
+    command = error.ctx.command_path if error.ctx else "edgekit"
+    look = f"({command} --help)"
+    if isinstance(error, click.NoSuchOption):
+        known = [name for item in _options(error.ctx) for name in item.opts]
+        return UsageError(f"'{command}' has no option '{error.option_name}'", fix=_near(error.option_name, known, look))
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        return UsageError(f"'{command}' needs {_name(error.param)}", fix=look)
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        return UsageError(f"{_name(error.param)}: {_plain(error.message)}", fix=look)
+    return UsageError(_plain(error.format_message()), fix=look)
+
+
+def _name(parameter: click.Parameter) -> str:
+    """``--target``, or ``SOURCE`` for an argument."""
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
+
+
+def _options(context: click.Context | None) -> list[click.Option]:
+    parameters = context.command.get_params(context) if context else []
+    return [item for item in parameters if isinstance(item, click.Option)]
+
+
+def _near(got: str, known: list[str], look: str) -> str:
+    hint = suggestion(got, known)
+    return f"{hint} {look}" if hint.startswith("Did you mean") else look
+
+
+def _plain(message: str) -> str:
+    """Without the capital and the full stop, so that it can follow ``edgekit:``."""
+    message = message.strip().removesuffix(".")
+    return message[:1].lower() + message[1:] if not message[:2].isupper() else message
+
+
+def _stdout_is_closed() -> bool:
+    """Whether writing to stdout fails. If so it is pointed at nothing, so that the interpreter's exit is quiet."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    except ValueError:  # already closed
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP raise `Terminated` where they find us, so that unfinished outputs are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # A signal that was ignored when we were started (nohup) stays ignored.
+    before = {number: signal.getsignal(number) for number in numbers}
+    mine = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for item in mine:  # once is enough: a second one must not cut the clean-up short
+            signal.signal(item, signal.SIG_IGN)
+        raise Terminated(number)
+
+    for number in mine:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, before[number])

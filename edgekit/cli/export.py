@@ -1,0 +1,70 @@
+"""``edgekit export``: source → bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .console import Console
+from .options import define, input_options, target_option
+
+EXAMPLE = """
+edgekit export net.py:build --target cpu --data digits.npz --metric top1 --max-drop 0.005
+edgekit export ./my-bert --target cpu --dynamic input_ids:1 --dynamic attention_mask:1
+edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.edgekit
+"""
+
+
+@define("export", example=EXAMPLE)
+@click.argument("source")
+@target_option(required=True)
+@click.option("-o", "--output", metavar="DIR", help="The bundle's folder. Default: NAME.edgekit in this folder.")
+@click.option("--data", metavar="D", help="Samples to check on: .npz, an image folder, or file.py:factory.")
+@click.option("--calibration-data", metavar="D", help="Samples to calibrate with. Default: those of --data.")
+@click.option("--preprocess", metavar="P", help="How an image folder becomes input arrays.")
+@click.option("--metric", metavar="M", help="top1, top5, mse, cosine, sqnr_db, agreement, or file.py:function.")
+@click.option("--max-drop", type=float, metavar="X", help="The largest loss of the metric that is acceptable.")
+@click.option(
+    "--tolerance",
+    multiple=True,
+    metavar="NAME=X",
+    help="Loosen a parity bound by name: sqnr_db=15, or int8.sqnr_db=15 for one precision. Repeat for several.",
+)
+@input_options
+@click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
+@click.option("--threads", type=int, metavar="N", help="Fix the number of threads. Default: the fastest, measured.")
+@click.option(
+    "--candidate", "candidates", multiple=True, metavar="NAME", help="Only this candidate. Repeat for several."
+)
+@click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Check on at most so many.")
+@click.option(
+    "--calibration-samples",
+    type=int,
+    default=128,
+    show_default=True,
+    metavar="N",
+    help="Calibrate with at most so many.",
+)
+@click.option(
+    "--max-time", type=float, default=120.0, show_default=True, metavar="S", help="Seconds for measuring the fastest."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+def command(console: Console, source: str, max_time: float, **options: Any) -> None:
+    """The main job: a PyTorch model → a checked, measured bundle for a device.
+
+    SOURCE is file.py:factory or package.module:factory (returns an nn.Module, or a module and its example inputs), a
+    Hugging Face directory or id, a .pt2 exported program, or a .onnx file.
+
+    Every candidate of the target is built, checked against PyTorch in its own engine and measured; the fastest within
+    the accuracy is bundled.
+    """
+    from ..pipeline import export
+    from ..report.text import export_text
+
+    result = export(source, max_time_s=max_time, progress=console.progress, **options)
+    console.show(result.to_json(), lambda: export_text(result, console.colour, console.width))
+    if result.measured is None:
+        console.hint(f"Next: edgekit bench {result.bundle}")
+    else:
+        console.hint(f"Next: copy {result.bundle} to the device and run it there: python run.py bench")

@@ -1,0 +1,78 @@
+"""What the commands' definitions share: the output options, the example in the help, the options of a source."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def define(
+    name: str, *, example: str, group: click.Group | None = None
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command of a function ``(console, **options) -> None``: adds ``--json -q --debug`` and the example.
+
+    Args:
+        name: what the user types.
+        example: one command line or several, shown at the end of the help.
+        group: the group it belongs to; none: `app` finds it by its module's name.
+    """
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @functools.wraps(function)
+        def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
+            from .console import open_console
+
+            with open_console(json=as_json, quiet=quiet, debug=debug) as console:
+                function(console, **options)
+
+        indented = "\n".join(f"  {line}" for line in example.strip().splitlines())
+        make = click.command if group is None else group.command
+        made: click.Command = make(name, epilog=f"\b\nExample:\n{indented}")(_output_options(run))
+        return made
+
+    return decorate
+
+
+def _output_options(function: Function) -> Function:
+    """Add the options that every command takes, at the end of its list."""
+    options = [
+        click.option("--debug", is_flag=True, help="Show the traceback of an error, and what libraries print."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object; everything else goes to stderr."),
+    ]
+    # click lists options in the order in which decorators stand, top first: these come last.
+    params = function.__dict__.setdefault("__click_params__", [])
+    for option in options:
+        option(function)
+    params[:] = params[-len(options) :] + params[: -len(options)]
+    return function
+
+
+def target_option(*, required: bool) -> Callable[[Function], Function]:
+    """``--target NAME``."""
+    return click.option(
+        "-t", "--target", required=required, metavar="NAME", help="A target's name, or the path of its TOML file."
+    )
+
+
+def input_options(function: Function) -> Function:
+    """``--input`` and ``--dynamic``, for a source that does not tell its inputs."""
+    for option in (
+        click.option(
+            "--dynamic", multiple=True, metavar="NAME:AXIS", help="A free dimension, e.g. x:0. Repeat for several."
+        ),
+        click.option(
+            "--input",
+            "inputs",
+            multiple=True,
+            metavar="NAME:DTYPE:SHAPE",
+            help="An input, e.g. x:float32:1x3x224x224. Repeat for several.",
+        ),
+    ):
+        option(function)
+    return function

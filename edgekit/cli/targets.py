@@ -1,0 +1,60 @@
+"""``edgekit targets``: the device profiles."""
+
+from __future__ import annotations
+
+import click
+
+from .console import Console
+from .group import Group
+from .options import define
+
+LIST_EXAMPLE = """
+edgekit targets list
+"""
+SHOW_EXAMPLE = """
+edgekit targets show cpu
+edgekit targets show ./my-board.toml --json
+"""
+
+
+@click.group("targets", cls=Group, invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """List the device profiles, or show one. Alone: list them."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_targets, as_json=False, quiet=False, debug=False)
+
+
+@define("list", example=LIST_EXAMPLE, group=command)
+def list_targets(console: Console) -> None:
+    """Every installed target with its description."""
+    from .. import plugins
+    from ..report.doctor import targets_text
+    from ..target import load_target
+
+    profiles = [load_target(name) for name in sorted(plugins.target_files())]
+    rows = [
+        {
+            "name": item.name,
+            "description": item.description,
+            "arch": list(item.arch),
+            "candidates": [candidate.name for candidate in item.candidates],
+            "file": str(item.files[0]),
+        }
+        for item in profiles
+    ]
+    console.show({"schema": 1, "targets": rows}, lambda: targets_text(rows, console.colour, console.width))
+
+
+@define("show", example=SHOW_EXAMPLE, group=command)
+@click.argument("name")
+def show_target(console: Console, name: str) -> None:
+    """A profile after inheritance, with the file each value came from.
+
+    NAME is a target's name, or the path of its TOML file.
+    """
+    from ..report.doctor import profile_text
+    from ..target import load_target, profile
+
+    value = profile(load_target(name))
+    console.show({"schema": 1, **value}, lambda: profile_text(value, console.colour, console.width))

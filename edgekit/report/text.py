@@ -1,0 +1,188 @@
+"""What an export found, as a person reads it on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..contracts import PassRecord, Tolerance
+from ..results import CandidateResult, ExportResult, ParityReport
+from . import units
+from .layout import Ink, columns, labelled, shorten, wrap
+
+_NAMES_SHOWN = 3
+_SCREENING = "~"
+_NAME_WIDTH = 40
+
+
+def export_text(result: ExportResult, colour: bool, width: int) -> str:
+    """The picture of an export: source, graph, candidates, parity, bundle, and the conclusion.
+
+    Args:
+        result: what `pipeline.export` returned.
+        colour: whether to use ANSI colours.
+        width: columns of the terminal; the table leaves out columns rather than break its lines.
+    """
+    ink = Ink(colour)
+    lines = labelled("source", source_line(result.source), ink, width)
+    lines += labelled("exported", _exported(result), ink, width)
+    lines += _candidates(result, ink, width)
+    if result.measured is not None:
+        lines += labelled("measured", f"not here: {result.measured}", ink, width)
+    lines += _kept_float(result.pick, ink, width)
+    if result.pick.parity:
+        lines += labelled("parity", parity_line(result.pick.parity), ink, width)
+    if len(result.placement) > 1:
+        lines += labelled(
+            "placement", ", ".join(f"{n} on {device}" for device, n in result.placement.items()), ink, width
+        )
+    lines += labelled("bundle", _bundle(result), ink, width)
+    lines += [ink.good(line) for line in wrap(_sentence(result.reason), width)]
+    return "\n".join(lines)
+
+
+def source_line(source: Mapping[str, Any]) -> str:
+    """``net.py:build   ResNet, 309 k parameters, 41.2 M MACs   image float32 1x1x32x32``, as far as it is known."""
+    facts = [str(source[key]) for key in ("model",) if source.get(key)]
+    facts += [f"{units.count(source[key])} {word}" for key, word in _SIZES if source.get(key) is not None]
+    inputs = [tensor_line(item) for item in source.get("inputs", ())]
+    return "   ".join(part for part in (str(source.get("name", "")), ", ".join(facts), ", ".join(inputs)) if part)
+
+
+_SIZES = (("parameters", "parameters"), ("macs", "MACs"))
+
+
+def tensor_line(spec: Any) -> str:
+    """``image float32 1x1x32x32`` of a TensorSpec or its JSON."""
+    if not isinstance(spec, Mapping):
+        return str(spec)
+    shape = "x".join(map(str, spec["shape"])) or "scalar"
+    return f"{spec['name']} {spec['dtype']} {shape}"
+
+
+def parity_line(parity: ParityReport) -> str:
+    """How far the engine is from the reference, and how far it may be."""
+    samples = f"{parity.samples} sample{'s' if parity.samples != 1 else ''}"
+    errors = f"max abs {units.number(parity.max_abs)}, rel L2 {units.number(parity.rel_l2)}"
+    found = f"{units.decibels(parity.sqnr_db)}, {errors} on {samples}"
+    return f"{parity.reference} → bundle: {found}; tolerance {tolerance_text(parity.tolerance)}"
+
+
+def tolerance_text(tolerance: Tolerance) -> str:
+    """``SQNR ≥ 25 dB, rel L2 ≤ 0.001``."""
+    stated = []
+    if tolerance.sqnr_db is not None:
+        stated.append(f"SQNR ≥ {units.number(tolerance.sqnr_db)} dB")
+    if tolerance.rel_l2 is not None:
+        stated.append(f"rel L2 ≤ {units.number(tolerance.rel_l2)}")
+    if tolerance.max_abs is not None:
+        stated.append(f"max abs ≤ {units.number(tolerance.max_abs)}")
+    return ", ".join(stated) or "none stated"
+
+
+def _exported(result: ExportResult) -> str:
+    before, after = result.graph_nodes
+    text = f"ONNX opset {result.opset}, {before} → {after} nodes after {_passes(result.passes)}"
+    seconds = [took for name, took in result.stages if "export" in name]
+    return f"{text}   {units.duration(sum(seconds))}" if seconds else text
+
+
+def _passes(passes: Sequence[PassRecord]) -> str:
+    changed = sum(1 for item in passes if item.modified)
+    return f"{changed} of {len(passes)} passes" if changed != len(passes) else f"{len(passes)} passes"
+
+
+def _candidates(result: ExportResult, ink: Ink, width: int) -> list[str]:
+    """The table. A row: name, threads, nodes, size, p50, metric, SQNR, and what is worth knowing."""
+    table = _cells(result)
+    # Columns are left out, the least telling first, until the table fits.
+    for left_out in range(len(_EXPENDABLE) + 1):
+        keep = [i for i, name in enumerate(_COLUMNS) if name not in _EXPENDABLE[:left_out]]
+        lines = [
+            "   ".join(cells) for cells in columns([[row[i] for i in keep] for row in table], "<" + ">" * len(keep[1:]))
+        ]
+        if len(lines[0]) + len(_PICKED) <= width:
+            break
+    out = [ink.label(lines[0].rstrip())]
+    for item, line in zip(result.candidates, lines[1:], strict=True):
+        out += _row(line.rstrip(), item, item.name == result.chosen, ink, width)
+    if any(item.latency and item.latency.screening for item in result.candidates):
+        out.append(ink.faint(f"  {_SCREENING} from the short first round: clearly slower, so not measured further"))
+    return out
+
+
+_PICKED = "   ◀ picked"
+_COLUMNS = ("name", "threads", "nodes", "size", "p50", "metric", "SQNR")
+_EXPENDABLE = ("nodes", "size", "threads", "SQNR")
+
+
+def _cells(result: ExportResult) -> list[list[str]]:
+    """The header, then a row a candidate; a column that is empty in every row has no title and takes no room."""
+    timed = [item.latency.p50_s.value for item in result.candidates if item.latency]
+    # One unit and one number of decimals for the whole column: those of the fastest.
+    unit = units.time_unit(min(timed)) if timed else "ms"
+    decimals = units.time_decimals(min(timed), unit) if timed else 2
+    metric = next((item.metric.name for item in result.candidates if item.metric), "")
+    rows = [
+        [
+            "  " + shorten(item.name, _NAME_WIDTH),
+            str(item.options.get("threads") or ""),
+            str(item.nodes) if item.nodes is not None else "",
+            units.size(item.size_bytes) if item.size_bytes is not None else "",
+            _p50(item, unit, decimals),
+            units.metric(item.metric.name, item.metric.value) if item.metric else "",
+            units.decibels(item.parity.sqnr_db) if item.parity else "",
+        ]
+        for item in result.candidates
+    ]
+    rounds = {item.latency.processes for item in result.candidates if item.latency and not item.latency.screening}
+    how = f" ({max(rounds)} process{'es' if max(rounds) > 1 else ''} each)" if rounds else ""
+    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", metric, "SQNR"]
+    return [[title if any(row[i] for row in rows) else "" for i, title in enumerate(titles)], *rows]
+
+
+def _p50(item: CandidateResult, unit: str, decimals: int) -> str:
+    if item.latency is None:
+        return ""
+    return (_SCREENING if item.latency.screening else "") + units.interval(item.latency.p50_s, unit, decimals)
+
+
+def _row(line: str, item: CandidateResult, picked: bool, ink: Ink, width: int) -> list[str]:
+    """A candidate's line, and under it what does not fit beside it."""
+    if picked:
+        line = ink.good(line + _PICKED)
+        return [line, *_under(item.note, ink.faint, width)] if item.note else [line]
+    said = f"rejected: {item.rejected}" if item.rejected else item.note
+    paint = ink.bad if item.rejected else ink.faint
+    if not said:
+        return [line]
+    if len(line) + 3 + len(said) <= width and "\n" not in said:
+        return [f"{line}   {paint(said)}"]
+    return [line, *_under(said, paint, width)]
+
+
+def _under(text: str, paint: Callable[[str], str], width: int) -> list[str]:
+    return [f"      {paint(line)}" for part in text.splitlines() for line in wrap(part.strip(), max(width - 6, 20))]
+
+
+def _kept_float(item: CandidateResult, ink: Ink, width: int) -> list[str]:
+    if not item.kept_float:
+        return []
+    shown = ", ".join(item.kept_float[:_NAMES_SHOWN])
+    more = len(item.kept_float) - _NAMES_SHOWN
+    total = f" of {item.nodes}" if item.nodes else ""
+    text = (
+        f"{len(item.kept_float)}{total} nodes, to hold the accuracy: {shown}{f' and {more} more' if more > 0 else ''}"
+    )
+    return labelled("kept float", text, ink, width)
+
+
+def _bundle(result: ExportResult) -> str:
+    size = units.size(result.size_bytes)
+    if result.fp32_size_bytes is not None and result.fp32_size_bytes != result.size_bytes:
+        size += f" (fp32: {units.size(result.fp32_size_bytes)})"
+    return "   ".join(part for part in (str(result.bundle), size, result.self_test) if part)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
