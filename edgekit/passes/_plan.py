@@ -8,7 +8,7 @@ quantized nodes and some quantized node reads them, so that integers flow from o
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -97,7 +97,7 @@ def make_plan(model: ir.Model, op_types: tuple[str, ...], keep_float: frozenset[
 
 def _core(node: ir.Node) -> NodePlan | str:
     """How a core node is quantized, or why it is not."""
-    weight = const_array_info(node.inputs[1]) if len(node.inputs) > 1 else None
+    weight = _constant(node.inputs[1]) if len(node.inputs) > 1 else None
     if weight is None:
         return "no constant weights"
     dtype, shape = weight
@@ -109,7 +109,7 @@ def _core(node: ir.Node) -> NodePlan | str:
         return NodePlan(node, (0,), weight=1, axis=1)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None:
-        info = const_array_info(bias)
+        info = _constant(bias)
         if info is None or len(info[1]) != 1:
             return "its bias is not a constant vector"
     if node.op_type == "Gemm":
@@ -172,8 +172,6 @@ def _quantize_outputs(plan: Plan, flowing: set[ir.Value], outputs: set[ir.Value]
     """Decide which outputs are quantized: a Conv's and a chain node's always (the integer kernels have no float
     output), another's only where a quantized node reads it.
     """
-    from dataclasses import replace
-
     for name, item in plan.nodes.items():
         end, absorbed = (item.node.outputs[0], None) if item.same_scale else _end(item.node, outputs, absorb)
         if item.node.op_type not in ("Gemm", "MatMul") or end in flowing:
@@ -205,10 +203,10 @@ def _saturates(node: ir.Node) -> bool:
     return tensor is not None and float(np.asarray(tensor.numpy()).reshape(())) == 0.0
 
 
-def const_array_info(value: ir.Value | None) -> tuple[ir.DataType, tuple[int, ...]] | None:
-    """Dtype and shape of a constant, without loading it; None if it is computed."""
+def _constant(value: ir.Value | None) -> tuple[ir.DataType, tuple[int, ...]] | None:
+    """Dtype and shape of a constant; None if it is computed."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return None if tensor is None else (tensor.dtype, tuple(int(dim) for dim in tensor.shape))
+    return None if tensor is None else (tensor.dtype, tensor.numpy().shape)
 
 
 def _attribute(node: ir.Node, name: str, default: float) -> float:

@@ -1,8 +1,8 @@
 """From the distribution of a tensor's values to the range that its integers cover.
 
 All methods see a `Histogram` of fixed bins, so a value is known to within one bin: 1/8192 of the tensor's full range,
-which is 1/32 of an 8-bit step over that range. Every range that is returned holds 0, which must be exactly representable
-(zero padding, the zeros of a Relu).
+which is 1/32 of an 8-bit step over that range. Every range that is returned holds 0, which must be exactly
+representable (zero padding, the zeros of a Relu).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Histogram:
 
     def centers(self) -> NDArray[np.float64]:
         """The value that stands for each bin."""
-        return self.low + (np.arange(BINS) + 0.5) * ((self.high - self.low) / BINS)
+        return np.asarray(self.low + (np.arange(BINS) + 0.5) * ((self.high - self.low) / BINS), np.float64)
 
 
 def choose(histogram: Histogram, method: Method, levels: int = 256, percentile: float = 99.999) -> tuple[float, float]:
