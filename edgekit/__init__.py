@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .bench import bench as bench
     from .bundle import open_bundle as open_bundle
     from .evaluate import evaluate as evaluate
-    from .inspect import inspect as inspect
+    from .inspection import inspect as inspect
     from .pipeline import export as export
 
 _API = {
     "bench": ".bench",
     "evaluate": ".evaluate",
     "export": ".pipeline",
-    "inspect": ".inspect",
+    "inspect": ".inspection",
     "open_bundle": ".bundle",
 }
 
@@ -37,7 +37,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_API[name], __name__), name)
+    # Kept, because importing a submodule called like its function (bench, evaluate) binds the submodule to the name.
+    globals()[name] = getattr(import_module(_API[name], __name__), name)
+    return globals()[name]
 
 
 # In a clone, `exporters/ runtimes/ targets/ examples/` lie beside this package, not in it (pyproject maps them in).

@@ -1,0 +1,197 @@
+"""Which nodes of a graph an engine does not take, in its own words.
+
+An engine that refuses a model names one node at best. So where it refuses, each distinct operator of the graph is put
+into a model of its own, and the engine is asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from . import plugins
+from .contracts import Placement, Progress, Quiet, Runtime, options_from
+from .errors import EdgekitError, EngineError
+from .passes import PassContext, module_path
+from .target import Candidate, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One operator, with its dtypes and attributes, that an engine does not take."""
+
+    op_type: str  # "Erf", or "com.microsoft.Gelu" outside ONNX's own domain
+    signature: str  # "(float32[3], float32[4]) axis=1": input dtypes with their ranks, attributes
+    count: int  # nodes like this in the graph
+    modules: tuple[str, ...]  # their PyTorch modules, or the nodes' names where the graph does not tell
+    words: str  # the engine's
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What one engine says to a graph."""
+
+    runtime: str
+    version: str | None
+    takes: bool
+    reason: str | None = None  # why it does not, or could not be asked (not installed)
+    refusals: tuple[Refusal, ...] = ()  # empty although it does not take the graph: no operator alone is the cause
+    elsewhere: tuple[str, ...] = ()  # nodes that would run on another device than the target allows
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `inspect --json`."""
+        return asdict(self)
+
+
+def ask_engines(model: ir.Model, target: Target, workdir: Path, progress: Progress | None = None) -> list[Acceptance]:
+    """Ask every engine of the target's candidates whether it takes a graph in floating point.
+
+    Args:
+        model: after the target's shared passes; left as it was.
+        target: states the engines.
+        workdir: an existing folder for the models that the engines are asked about.
+        progress: where to say how far it is.
+    """
+    first: dict[str, Candidate] = {}
+    for candidate in target.candidates_for(target.device_arch()):
+        if candidate.runtime not in first or candidate.precision == "fp32":
+            first[candidate.runtime] = candidate
+    return [_ask(model, candidate, target, workdir / name, progress or Quiet()) for name, candidate in first.items()]
+
+
+def _ask(model: ir.Model, candidate: Candidate, target: Target, folder: Path, progress: Progress) -> Acceptance:
+    runtime: Runtime = plugins.load("runtimes", candidate.runtime)()
+    try:
+        version = runtime.version()
+    except EngineError as error:
+        return Acceptance(runtime.name, None, False, reason=str(error))
+    try:
+        placement = _open(model, runtime, candidate, target, folder / "whole")
+    except EngineError as error:
+        refusals = tuple(_refusals(model, runtime, candidate, target, folder, progress))
+        return Acceptance(runtime.name, version, False, _words(error), refusals)
+    allowed = target.measure.device
+    strays = [] if target.measure.fallback else [node for node in placement.nodes if node.device != allowed]
+    return Acceptance(
+        runtime.name,
+        version,
+        takes=not strays,
+        reason=f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {allowed}" if strays else None,
+        elsewhere=tuple(f"{node.op_type}  ({node.name})  {node.reason or node.device}" for node in strays),
+    )
+
+
+def _open(model: ir.Model, runtime: Runtime, candidate: Candidate, target: Target, folder: Path) -> Placement:
+    """Write the model as the engine wants it and open it.
+
+    Raises:
+        EngineError: the engine or its converter refuses it.
+    """
+    folder.mkdir(parents=True)
+    exporter = plugins.load("exporters", candidate.format)()
+    context = PassContext(arch=target.device_arch(), runtime=runtime.name, workdir=folder.parent)
+    artifact, _ = exporter.write(model, folder, "fp32", exporter.Options(), context)
+    options = options_from(runtime.Options, candidate.options, f"session options of candidate '{candidate.name}'")
+    session = runtime.open(artifact, options)
+    try:
+        return session.placement()
+    finally:
+        session.close()
+
+
+def _refusals(
+    model: ir.Model, runtime: Runtime, candidate: Candidate, target: Target, folder: Path, progress: Progress
+) -> Iterator[Refusal]:
+    groups: dict[tuple[str, str], list[ir.Node]] = {}
+    for graph in model.graphs():
+        for node in graph:
+            if node.op_type != "Constant":
+                groups.setdefault((_op_name(node), signature(node)), []).append(node)
+    for index, ((op_type, described), nodes) in enumerate(groups.items()):
+        progress.step(index, len(groups), f"{runtime.name}: {op_type}")
+        alone = one_node_model(nodes[0], model)
+        if alone is None:
+            continue
+        try:
+            _open(alone, runtime, candidate, target, folder / f"node-{index}")
+        except EdgekitError as error:
+            modules = dict.fromkeys(module_path(node) or node.name or "" for node in nodes)
+            yield Refusal(op_type, described, len(nodes), tuple(name for name in modules if name), _words(error))
+
+
+def one_node_model(node: ir.Node, model: ir.Model) -> ir.Model | None:
+    """``node`` alone: its computed inputs become the model's inputs, its constants stay constants.
+
+    None where that cannot be done: it holds a subgraph (whose nodes are asked one by one), or the dtype of an input is
+    not known.
+    """
+    if any(item.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for item in node.attributes.values()):
+        return None
+    fed: dict[ir.Value, ir.Value] = {}
+    for value in node.inputs:
+        if value is None or value in fed:
+            continue
+        if value.dtype is None and value.const_value is None:
+            return None
+        constant = ir.convenience.get_const_tensor(value)
+        fed[value] = ir.Value(
+            name=value.name,
+            type=value.type if constant is None else ir.TensorType(constant.dtype),
+            shape=value.shape if constant is None else ir.Shape(constant.shape.numpy()),
+            const_value=constant,
+        )
+    outputs = [ir.Value(name=item.name, type=item.type, shape=item.shape) for item in node.outputs]
+    alone = ir.Node(
+        node.domain,
+        node.op_type,
+        [None if item is None else fed[item] for item in node.inputs],
+        attributes=list(node.attributes.values()),
+        overload=node.overload,
+        outputs=outputs,
+        name=node.name,
+    )
+    graph = ir.Graph(
+        [value for value in fed.values() if value.const_value is None],
+        [item for item in outputs if item.name],
+        nodes=[alone],
+        initializers=[value for value in fed.values() if value.const_value is not None],
+        opset_imports=dict(model.opset_imports),
+        name=node.op_type,
+    )
+    functions = [item for item in model.functions.values()]
+    return ir.Model(graph, ir_version=model.ir_version, functions=functions)
+
+
+def signature(node: ir.Node) -> str:
+    """What decides whether an engine takes an operator: input dtypes and ranks, and the attributes."""
+    inputs = ", ".join(_type(value) for value in node.inputs)
+    attributes = " ".join(f"{name}={_attribute(item)}" for name, item in sorted(node.attributes.items()))
+    return f"({inputs}) {attributes}".strip()
+
+
+def _type(value: ir.Value | None) -> str:
+    if value is None:
+        return "—"
+    dtype = value.dtype.name.lower() if value.dtype is not None else "?"
+    return f"{dtype}[{len(value.shape) if value.shape is not None else '?'}]"
+
+
+def _attribute(item: ir.Attr) -> str:
+    if item.type == ir.AttributeType.TENSOR:
+        return f"{item.value.dtype.name.lower()}[{len(item.value.shape)}]"
+    if item.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+        return "graph"
+    return str(item.value)
+
+
+def _op_name(node: ir.Node) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
+def _words(error: EdgekitError) -> str:
+    """The engine's own words: the message without the advice."""
+    return "; ".join((error.what, *error.details))
