@@ -58,7 +58,7 @@ class OpenVinoIr:
         """See `exporters.ArtifactExporter.write`.
 
         Raises:
-            EngineError: openvino or nncf is missing, or one of them refuses the graph; its own words are in the message.
+            EngineError: openvino or nncf is missing, or one of them refuses the graph; with its own words.
             UsageError: quantization without calibration data.
         """
         from edgekit.graph import specs
@@ -81,7 +81,7 @@ class OpenVinoIr:
 
 @contextlib.contextmanager
 def _converted(ov: ModuleType, model: ir.Model, workdir: Path | None) -> Iterator[Any]:
-    """The graph as an ``openvino.Model``. It reads its weights from a file, which is there until the end of the with."""
+    """The graph as an ``openvino.Model``. It reads its weights from a file that lives as long as the with."""
     import onnx_ir as ir
 
     with tempfile.TemporaryDirectory(prefix="edgekit-", dir=workdir, ignore_cleanup_errors=True) as folder:
