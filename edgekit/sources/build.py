@@ -1,0 +1,165 @@
+"""A PyTorch module and example inputs → a `Source`. What the factory and Hugging Face kinds share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..contracts import TensorSpec
+from ..errors import SourceError
+from ..source import Kind, Source
+from . import capture, tree
+from .flags import FreeAxis, check_sizes, parse_dynamic
+from .flat import FlatModule, forward_failure, to_numpy
+
+_NUMPY_DTYPES = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"}
+
+
+def prepare(module: torch.nn.Module, *, owned: bool) -> tuple[torch.nn.Module, list[str]]:
+    """``module`` in eval mode, float32, on the CPU, and a sentence on each thing that had to be changed.
+
+    A module that is not ``owned`` (the caller keeps it) is copied before it is changed.
+    """
+    floats = {p.dtype for p in [*module.parameters(), *module.buffers()] if p.is_floating_point()} - {torch.float32}
+    devices = {p.device.type for p in [*module.parameters(), *module.buffers()]} - {"cpu"}
+    if "meta" in devices:
+        raise SourceError(f"{type(module).__name__} has weights on the 'meta' device: it was never given values")
+    training = any(part.training for part in module.modules())
+    if not owned and (floats or devices or training):
+        module = copy.deepcopy(module)
+    notes = []
+    if floats:
+        names = ", ".join(sorted(capture.dtype_name(item) for item in floats))
+        notes.append(f"weights in {names} were converted to float32, the precision of the reference")
+        module = module.float()
+    if devices:
+        module = module.cpu()
+    return module.eval(), notes
+
+
+def from_module(
+    spec: str,
+    kind: Kind,
+    name: str,
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    dynamic: Sequence[str],
+    free: Sequence[FreeAxis] = (),
+    usual: dict[tuple[str, int], str] | None = None,
+    description: str = "",
+    notes: Sequence[str] = (),
+    path: Path | None = None,
+) -> Source:
+    """Run ``module`` (already `prepare`d) once on its example inputs and describe it.
+
+    ``free`` are dimensions that were made free otherwise than by ``--dynamic``; ``usual`` names axes for it.
+
+    Raises:
+        SourceError: ``forward`` refuses the inputs, raises, or returns what is no tensor.
+        UsageError: a ``--dynamic`` does not fit.
+    """
+    half = any("float32, the precision of the reference" in note for note in notes)
+    args, kwargs = tree.convert(args, half), tree.convert(kwargs, half)
+    flat = FlatModule(module, args, kwargs).eval()
+    example = {n: to_numpy(_checked(spec, n, t)) for n, t in zip(flat.input_names, flat.tensors.value, strict=True)}
+    if not example:
+        raise SourceError(f"{spec}: the example inputs hold no tensor")
+    ranks = [(n, array.ndim) for n, array in example.items()]
+    asked = [*free, *(parse_dynamic(text, ranks, usual or {}) for text in dynamic)]
+    axes = list({(item.input, item.axis): item for item in asked}.values())
+    check_sizes(axes, example)
+
+    try:
+        result = flat.result()
+    except Exception as error:
+        raise forward_failure(spec, module, error, example) from error
+    names, tensors, dropped = _outputs(spec, result, example)
+    source = Source(
+        spec=spec,
+        kind=kind,
+        name=name,
+        description=description or type(module).__name__,
+        inputs=tuple(TensorSpec(n, a.dtype.name, a.shape) for n, a in example.items()),
+        outputs=tuple(
+            TensorSpec(n, capture.dtype_name(t.dtype), tuple(t.shape)) for n, t in zip(names, tensors, strict=True)
+        ),
+        example=example,
+        parameters=sum(p.numel() for p in module.parameters()),
+        module=module,
+        path=path,
+        notes=(*notes, *(f"argument '{key}' is fixed at {value!r}" for key, value in flat.fixed.items()), *dropped),
+        flat=flat,
+    )
+    return _make_free(source, axes) if axes else source
+
+
+def _make_free(source: Source, axes: Sequence[FreeAxis]) -> Source:
+    """Capture the program now: only it knows which output dimensions follow from which input dimensions."""
+    assert source.flat is not None
+    index = {item.name: position for position, item in enumerate(source.inputs)}
+    free: list[dict[int, str]] = [{} for _ in source.inputs]
+    for item in axes:
+        free[index[item.input]][item.axis] = item.dim
+    source.inputs = tuple(
+        TensorSpec(spec.name, spec.dtype, tuple(names.get(axis, size) for axis, size in enumerate(spec.shape)))
+        for spec, names in zip(source.inputs, free, strict=True)
+    )
+    tensors = tuple(tensor.detach() for tensor in source.flat.tensors.value)
+    try:
+        program = capture.capture(source.flat, tensors, free)
+    except Exception as error:  # noqa: BLE001
+        # The exporter raises it again, with the report that only it can write; nothing is lost here.
+        source.capture_error = error
+        return source
+    names = capture.dimension_names(program, [(index[item.input], item) for item in axes])
+    source.program = program
+    source.inputs = capture.input_specs(program, [item.name for item in source.inputs], names)
+    source.outputs = capture.output_specs(program, [item.name for item in source.outputs], names)
+    return source
+
+
+def _checked(spec: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    dtype = capture.dtype_name(tensor.dtype)
+    if dtype not in _NUMPY_DTYPES:
+        raise SourceError(f"{spec}: input '{name}' is {dtype}, which no engine takes", fix="Use float32 or int64")
+    if tensor.layout != torch.strided:
+        raise SourceError(f"{spec}: input '{name}' is a sparse tensor", fix="Give a dense one")
+    return tensor
+
+
+def _outputs(spec: str, result: Any, taken: dict[str, Any]) -> tuple[list[str], list[torch.Tensor], list[str]]:
+    """Name and tensor of each output, and a note on each plain number that was left out.
+
+    Raises:
+        SourceError: there is no tensor among them, or something that is neither a tensor nor a plain value.
+    """
+    names = tree.output_names(result, taken)
+    kept: list[str] = []
+    tensors: list[torch.Tensor] = []
+    notes: list[str] = []
+    for name, (_, leaf) in zip(names, tree.leaves(result), strict=True):
+        if isinstance(leaf, torch.Tensor):
+            if capture.dtype_name(leaf.dtype) not in _NUMPY_DTYPES:
+                raise SourceError(
+                    f"{spec}: output '{name}' is {capture.dtype_name(leaf.dtype)}, which ONNX engines do not return",
+                    fix="Return torch.view_as_real of it" if leaf.is_complex() else "Return float32",
+                )
+            kept.append(name)
+            tensors.append(leaf)
+        elif isinstance(leaf, (bool, int, float, str)):
+            notes.append(f"output '{name}' is the Python value {leaf!r}, not a tensor, and is left out")
+        else:
+            cache = "Cache" in type(leaf).__name__
+            raise SourceError(
+                f"{spec}: output '{name}' is a {type(leaf).__name__}, which holds no place in a graph",
+                fix="Set model.config.use_cache = False" if cache else "Return tensors in dicts, lists or tuples",
+            )
+    if not tensors:
+        raise SourceError(f"{spec}: forward returned no tensor, but {result!r:.80}")
+    return kept, tensors, notes
