@@ -1,4 +1,4 @@
-"""What `export` found: every candidate with its numbers, and the one that was picked. Values only; report/ prints them."""
+"""What `export` found: every candidate with its numbers, and the pick. Values only; report/ prints them."""
 
 from __future__ import annotations
 

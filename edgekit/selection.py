@@ -29,7 +29,7 @@ CONTENDER_RATIO = 1.3
 MAX_CONTENDERS = 5
 SCREEN_S = 0.25
 """Seconds of timed runs a variant in the screening; at least `SCREEN_RUNS` runs, whatever they take."""
-SCREEN_RUNS = 8
+SCREEN_RUNS = 12
 BLOCK_S = 0.12
 BLOCKS = 6
 """Blocks a contender in each process of the final; each block at least `BLOCK_RUNS` runs."""
@@ -59,17 +59,15 @@ class Variant:
         blocks = self.blocks or [[self.screening_s]]
         summary = summarize(blocks)
         p90 = summary.p90
+        p50 = summary.p50
+        assert p50 is not None, "SCREEN_RUNS is above the median's minimum"
         return Latency(
-            p50_s=Interval(summary.p50.value, summary.p50.low, summary.p50.high) if summary.p50 else _bare(self.p50_s),
+            p50_s=Interval(p50.value, p50.low, p50.high),
             p90_s=Interval(p90.value, p90.low, p90.high) if p90 else None,
             n=summary.n,
             processes=len(blocks),
             screening=not self.blocks,
         )
-
-
-def _bare(value: float) -> Interval:
-    return Interval(value, float("nan"), float("nan"))
 
 
 def cores() -> tuple[int, ...]:
