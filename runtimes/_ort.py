@@ -14,14 +14,13 @@ import numpy as np
 from ..contracts import Artifact, Feeds, NodePlacement, Outputs, Placement, TensorSpec
 from ..errors import EngineError
 from ._values import (
-    check_feeds,
-    contiguous,
     engine_errors,
     extended_dtype,
     from_bits,
     import_engine,
     is_plain,
     one_line,
+    prepare,
     to_bits,
 )
 
@@ -104,7 +103,6 @@ class OrtSession:
         self._native = native
         self._inputs = tuple(_spec(item) for item in native.get_inputs())
         self._outputs = tuple(_spec(item) for item in native.get_outputs())
-        self._plain_inputs = all(is_plain(spec.dtype) for spec in self._inputs)
         self._convertible = all(spec.dtype not in _ONNX_TYPES for spec in self._inputs + self._outputs)
 
     @property
@@ -120,9 +118,8 @@ class OrtSession:
     def run(self, feeds: Feeds) -> Outputs:
         """See contracts.Session.run. A sequence comes as a list of arrays, an empty optional as None."""
         native = self._open()
-        check_feeds(feeds, self._inputs)
+        ready = prepare(feeds, self._inputs)
         names = [spec.name for spec in self._outputs]
-        ready = contiguous(feeds)
         with engine_errors("ONNX Runtime"):
             if self._convertible:
                 return dict(zip(names, native.run(names, ready), strict=True))
@@ -138,8 +135,7 @@ class OrtSession:
         ``run``, whose outputs are copied; 4 MB output: equal).
         """
         native = self._open()
-        check_feeds(feeds, self._inputs)
-        ready = contiguous(feeds)
+        ready = prepare(feeds, self._inputs)
         if not all(spec.dtype in _ONNX_TYPES or is_plain(spec.dtype) for spec in self._inputs + self._outputs):
             return partial(native.run, [spec.name for spec in self._outputs], ready)  # strings cannot be bound
         with engine_errors("ONNX Runtime"):

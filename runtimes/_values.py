@@ -17,9 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Array, Feeds, TensorSpec
+from ..contracts import Array, TensorSpec
 from ..errors import EngineError, suggestion
 
+_PLAIN = frozenset(
+    ["bool"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    + ["float16", "float32", "float64", "complex64", "complex128"]
+)
 _BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
 
 
@@ -78,29 +83,44 @@ def one_line(error: BaseException, limit: int = 500) -> str:
     """An engine's message on one line, without the places in its own source that say nothing to a user."""
     lines = (line.strip() for line in str(error).splitlines())
     text = " ".join(line for line in lines if line and not re.match(r"Exception from src/\S+:$", line))
-    text = re.sub(r"Check '.*?' failed at src/\S+?:\s*", "", text) or str(error).strip() or type(error).__name__
+    text = re.sub(r"Check '.*?' failed at src/\S+:\d+: *", "", text) or str(error).strip() or type(error).__name__
     text = re.sub(r"\s+", " ", text).rstrip(". ")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def check_feeds(feeds: Mapping[str, Any], inputs: Iterable[TensorSpec]) -> None:
-    """Check names and dtypes; shapes are the engine's to check, against its own account of what is free.
+def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: Iterable[str] = ()) -> dict[str, Any]:
+    """Feeds as an engine can read them: one for each input, checked, arrays in C order.
+
+    Names and dtypes are checked here, because engines cast some of these silently. Shapes are left to the engine, which
+    checks them against its own account of what is free.
+
+    Args:
+        feeds: input name → array, or list of arrays (a sequence), or None (an empty optional).
+        inputs: what the engine wants.
+        unused: further names that may be fed, because the model has them and the engine found no use for them.
 
     Raises:
-        EngineError: an input is missing or unknown, or has another dtype (engines cast some of these silently).
+        EngineError: an input is missing or unknown, or has another dtype.
     """
-    specs = {spec.name: spec for spec in inputs}
+    known = {spec.name for spec in inputs}
     for name in feeds:
-        if name not in specs:
-            raise EngineError(f"the model has no input '{name}'", fix=suggestion(name, specs))
-    for name, spec in specs.items():
-        if name not in feeds:
-            raise EngineError(f"input '{name}' ({spec}) was not fed, got {', '.join(feeds) or 'nothing'}")
-        value = feeds[name]
-        if isinstance(value, (np.ndarray, np.generic)) and is_tensor(spec.dtype):
-            refused = TensorSpec(name, spec.dtype, tuple("any" for _ in value.shape)).refuses(np.asarray(value))
+        if name not in known and name not in unused:
+            raise EngineError(f"the model has no input '{name}'", fix=suggestion(name, known))
+    ready: dict[str, Any] = {}
+    for spec in inputs:
+        if spec.name not in feeds:
+            raise EngineError(f"input '{spec.name}' ({spec}) was not fed, got {', '.join(feeds) or 'nothing'}")
+        value = feeds[spec.name]
+        if is_tensor(spec.dtype):
+            if not isinstance(value, (np.ndarray, np.generic)):
+                raise EngineError(f"input '{spec.name}' must be an array ({spec.dtype}), got {type(value).__name__}")
+            # ascontiguousarray alone would turn a scalar into one dimension.
+            value = np.ascontiguousarray(value).reshape(value.shape)
+            refused = TensorSpec(spec.name, spec.dtype, ("any",) * value.ndim).refuses(value)
             if refused:
                 raise EngineError(f"input {refused}")
+        ready[spec.name] = value
+    return ready
 
 
 def is_tensor(dtype: str) -> bool:
@@ -110,14 +130,7 @@ def is_tensor(dtype: str) -> bool:
 
 def is_plain(dtype: str) -> bool:
     """Whether numpy itself has the dtype, with a fixed size: not ml_dtypes', not strings."""
-    return dtype != "string" and is_tensor(dtype) and _is_numpy(dtype)
-
-
-def _is_numpy(dtype: str) -> bool:
-    try:
-        return np.dtype(dtype).name == dtype and np.dtype(dtype).kind in "biufc"
-    except TypeError:
-        return False
+    return dtype in _PLAIN
 
 
 def to_bits(array: Array) -> NDArray[np.uint8]:
@@ -160,11 +173,3 @@ def extended_dtype(name: str) -> np.dtype[Any]:
         return np.dtype(getattr(import_module("ml_dtypes"), name))
     except ModuleNotFoundError as error:
         raise EngineError(f"{name} tensors need ml_dtypes", fix="Install it: pip install ml_dtypes") from error
-
-
-def contiguous(feeds: Feeds) -> dict[str, Any]:
-    """Arrays in C order (engines read memory as it lies); anything that is not an array as it is."""
-    return {
-        name: np.ascontiguousarray(value).reshape(np.shape(value)) if isinstance(value, np.ndarray) else value
-        for name, value in feeds.items()
-    }

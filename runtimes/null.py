@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Session, TensorSpec
-from ._values import check_feeds, extended_dtype, is_plain, is_tensor
+from ._values import extended_dtype, is_plain, is_tensor, prepare
 
 
 class Null:
@@ -53,13 +53,13 @@ class NullSession:
 
     def run(self, feeds: Feeds) -> Outputs:
         """Zeros. A free dimension has the size that the feeds give it by name, else 1."""
-        check_feeds(feeds, self.inputs)
+        prepare(feeds, self.inputs)
         sizes = _free_sizes(self.inputs, feeds)
         return {spec.name: _zeros(spec, sizes) for spec in self.outputs}
 
     def bind(self, feeds: Feeds) -> Callable[[], object]:
         """The cheapest call that Python has."""
-        check_feeds(feeds, self.inputs)
+        prepare(feeds, self.inputs)
         return _nothing
 
     def placement(self) -> Placement:

@@ -17,13 +17,12 @@ import numpy as np
 from ..contracts import Array, Artifact, Feeds, NodePlacement, Outputs, Placement, Session, TensorSpec
 from ..errors import EngineError
 from ._values import (
-    check_feeds,
-    contiguous,
     engine_errors,
     extended_dtype,
     from_bits,
     import_engine,
     is_plain,
+    prepare,
     to_bits,
 )
 
@@ -96,7 +95,7 @@ class OpenVino:
         if not artifact.path.is_file():
             raise EngineError(f"model file '{artifact.path}' does not exist")
         with engine_errors(f"OpenVINO refuses {artifact.path.name}"):
-            core = _core()
+            core = open_core()
             compiled = core.compile_model(core.read_model(artifact.path), "CPU", _properties(ov, options))
         in_force = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if in_force != options.precision:
@@ -109,7 +108,7 @@ class OpenVino:
 
 
 @functools.cache
-def _core() -> Any:
+def open_core() -> Any:
     """One Core a process, as OpenVINO advises: it loads the plug-ins."""
     return import_engine("openvino", OpenVino.install).Core()
 
@@ -141,6 +140,8 @@ class OpenVinoSession:
         self._compiled = compiled
         self._inputs = _specs(compiled.inputs, artifact.inputs)
         self._outputs = _specs(compiled.outputs, artifact.outputs)
+        # OpenVINO drops inputs that nothing reads; feeding them is no mistake of the caller's.
+        self._unused = {spec.name for spec in artifact.inputs} - {spec.name for spec in self._inputs}
         self._request = compiled.create_infer_request()
 
     @property
@@ -214,8 +215,7 @@ class OpenVinoSession:
 
     def _set(self, request: Any, feeds: Feeds) -> list[object]:
         """Put the feeds into a request; returns what must stay alive while it runs."""
-        check_feeds(feeds, self._inputs)
-        ready = contiguous(feeds)
+        ready = prepare(feeds, self._inputs, unused=self._unused)
         held: list[object] = []
         for i, spec in enumerate(self._inputs):
             value = ready[spec.name]
@@ -249,20 +249,33 @@ class OpenVinoSession:
 
 
 def _specs(ports: Sequence[Any], wanted: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """Ports as TensorSpecs. A port may have several names (or none): the artifact's account decides which is meant."""
-    specs: list[TensorSpec] = []
-    taken: set[str] = set()
-    for i, port in enumerate(ports):
-        names = sorted(port.names)
-        same_place = [item.name for item in wanted[i : i + 1] if item.name in names]
-        by_name = [item.name for item in wanted if item.name in names and item.name not in taken]
-        free = [name for name in names if name not in taken]
-        name = (same_place or by_name or free or [port.node.friendly_name])[0]
-        taken.add(name)
-        known = next((item.shape for item in wanted if item.name == name), ())
+    """Ports as TensorSpecs, named as the artifact names them."""
+    names = _names([port.names for port in ports], [item.name for item in wanted])
+    shapes = {item.name: item.shape for item in wanted}
+    specs = []
+    for port, name in zip(ports, names, strict=True):
         kind = port.element_type.get_type_name()
-        specs.append(TensorSpec(name, _DTYPES.get(kind, kind), _shape(port.partial_shape, known)))
+        name = name or port.node.friendly_name
+        specs.append(TensorSpec(name, _DTYPES.get(kind, kind), _shape(port.partial_shape, shapes.get(name, ()))))
     return tuple(specs)
+
+
+def _names(ports: Sequence[set[str]], wanted: Sequence[str]) -> list[str]:
+    """For each port, by the names OpenVINO has for it: the wanted name it stands for, else one of its own, else "".
+
+    A port may have several names (two outputs that are the same tensor), none, or only that of the node behind it (an
+    input that is also an output): those are told apart by their places.
+    """
+    found = [""] * len(ports)
+    for i, names in enumerate(ports):
+        if i < len(wanted) and wanted[i] in names:
+            found[i] = wanted[i]
+    for i, names in enumerate(ports):
+        found[i] = found[i] or next((name for name in wanted if name in names and name not in found), "")
+    if len(ports) == len(wanted):
+        left = iter([name for name in wanted if name not in found])
+        return [name or next(left) for name in found]
+    return [name or min(names - set(found), default="") for name, names in zip(found, ports, strict=True)]
 
 
 def _shape(partial: Any, known: tuple[int | str, ...]) -> tuple[int | str, ...]:
