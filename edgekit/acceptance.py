@@ -6,6 +6,7 @@ into a model of its own, and the engine is asked again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -162,8 +163,7 @@ def one_node_model(node: ir.Node, model: ir.Model) -> ir.Model | None:
         opset_imports=dict(model.opset_imports),
         name=node.op_type,
     )
-    functions = [item for item in model.functions.values()]
-    return ir.Model(graph, ir_version=model.ir_version, functions=functions)
+    return ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))
 
 
 def signature(node: ir.Node) -> str:
@@ -193,5 +193,5 @@ def _op_name(node: ir.Node) -> str:
 
 
 def _words(error: EdgekitError) -> str:
-    """The engine's own words: the message without the advice."""
-    return "; ".join((error.what, *error.details))
+    """The engine's own words: the message without the advice, and without ours ("X refuses model.onnx: ")."""
+    return re.sub(r"^.*? refuses \S+: ", "", "; ".join((error.what, *error.details)))

@@ -43,10 +43,10 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
 
 def source_line(source: Mapping[str, Any]) -> str:
     """``net.py:build   ResNet, 309 k parameters, 41.2 M MACs   image float32 1x1x32x32``, as far as it is known."""
-    facts = [str(source[key]) for key in ("model",) if source.get(key)]
+    facts = [str(source[key]) for key in ("description",) if source.get(key)]
     facts += [f"{units.count(source[key])} {word}" for key, word in _SIZES if source.get(key) is not None]
     inputs = [tensor_line(item) for item in source.get("inputs", ())]
-    return "   ".join(part for part in (str(source.get("name", "")), ", ".join(facts), ", ".join(inputs)) if part)
+    return "   ".join(part for part in (str(source.get("spec", "")), ", ".join(facts), ", ".join(inputs)) if part)
 
 
 _SIZES = (("parameters", "parameters"), ("macs", "MACs"))
@@ -94,13 +94,12 @@ def _passes(passes: Sequence[PassRecord]) -> str:
 
 def _candidates(result: ExportResult, ink: Ink, width: int) -> list[str]:
     """The table. A row: name, threads, nodes, size, p50, metric, SQNR, and what is worth knowing."""
-    table = _cells(result)
-    # Columns are left out, the least telling first, until the table fits.
-    for left_out in range(len(_EXPENDABLE) + 1):
+    # Columns are left out, the least telling first, until the table fits; at last names are shortened.
+    for left_out in range(len(_EXPENDABLE) + 2):
+        table = _cells(result, compact=left_out > len(_EXPENDABLE))
         keep = [i for i, name in enumerate(_COLUMNS) if name not in _EXPENDABLE[:left_out]]
-        lines = [
-            "   ".join(cells) for cells in columns([[row[i] for i in keep] for row in table], "<" + ">" * len(keep[1:]))
-        ]
+        cells = columns([[row[i] for i in keep] for row in table], "<" + ">" * len(keep[1:]))
+        lines = ["   ".join(row) for row in cells]
         if len(lines[0]) + len(_PICKED) <= width:
             break
     out = [ink.label(lines[0].rstrip())]
@@ -116,27 +115,28 @@ _COLUMNS = ("name", "threads", "nodes", "size", "p50", "metric", "SQNR")
 _EXPENDABLE = ("nodes", "size", "threads", "SQNR")
 
 
-def _cells(result: ExportResult) -> list[list[str]]:
+def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
     """The header, then a row a candidate; a column that is empty in every row has no title and takes no room."""
     timed = [item.latency.p50_s.value for item in result.candidates if item.latency]
     # One unit and one number of decimals for the whole column: those of the fastest.
     unit = units.time_unit(min(timed)) if timed else "ms"
     decimals = units.time_decimals(min(timed), unit) if timed else 2
     metric = next((item.metric.name for item in result.candidates if item.metric), "")
+    p50 = _aligned([_p50(item, unit, decimals) for item in result.candidates])
     rows = [
         [
-            "  " + shorten(item.name, _NAME_WIDTH),
+            "  " + shorten(item.name, _NAME_WIDTH // 2 if compact else _NAME_WIDTH),
             str(item.options.get("threads") or ""),
             str(item.nodes) if item.nodes is not None else "",
             units.size(item.size_bytes) if item.size_bytes is not None else "",
-            _p50(item, unit, decimals),
+            p50[index],
             units.metric(item.metric.name, item.metric.value) if item.metric else "",
             units.decibels(item.parity.sqnr_db) if item.parity else "",
         ]
-        for item in result.candidates
+        for index, item in enumerate(result.candidates)
     ]
     rounds = {item.latency.processes for item in result.candidates if item.latency and not item.latency.screening}
-    how = f" ({max(rounds)} process{'es' if max(rounds) > 1 else ''} each)" if rounds else ""
+    how = f" ({max(rounds)} process{'es' if max(rounds) > 1 else ''} each)" if rounds and not compact else ""
     titles = [f"candidates{how}", "threads", "nodes", "size", "p50", metric, "SQNR"]
     return [[title if any(row[i] for row in rows) else "" for i, title in enumerate(titles)], *rows]
 
@@ -145,6 +145,12 @@ def _p50(item: CandidateResult, unit: str, decimals: int) -> str:
     if item.latency is None:
         return ""
     return (_SCREENING if item.latency.screening else "") + units.interval(item.latency.p50_s, unit, decimals)
+
+
+def _aligned(texts: Sequence[str]) -> list[str]:
+    """Pad the values without an interval, so that all values stand under each other."""
+    tails = {len(text) - len(text.partition(" ±")[0]) for text in texts}
+    return [text if " ±" in text or not text else text + " " * max(tails) for text in texts]
 
 
 def _row(line: str, item: CandidateResult, picked: bool, ink: Ink, width: int) -> list[str]:

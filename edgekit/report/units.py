@@ -108,6 +108,7 @@ _SHARES = {"top1", "top5", "accuracy", "agreement"}
 
 def metric(name: str, value: float) -> str:
     """A metric's value in the form its name calls for: a share in %, dB, or four digits."""
+    name = name.partition(":")[0]  # `top1:logits`: the output it looks at
     if name in _SHARES:
         return percent(value)
     if name == "sqnr_db":
