@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 from ..contracts import Runtime
 from ..errors import EngineError
@@ -33,3 +34,8 @@ def load_runtime(reference: str) -> Runtime:
         raise EngineError(f"runtime '{reference}' is not available here: there is no module {module_name}") from error
     runtime: Runtime = getattr(module, attribute)()
     return runtime
+
+
+def runtimes_folder() -> Path:
+    """Where the source files of this package's own adapters lie."""
+    return Path(str(import_module(f"{_ROOT}.runtimes").__file__)).parent

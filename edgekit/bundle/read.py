@@ -1,0 +1,292 @@
+"""Open a bundle: check it whole, then run it. Reading one never executes anything in it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ..contracts import Artifact, Feeds, Outputs, Placement, Session, TensorSpec, options_from
+from ..errors import BundleError
+from ..measure import npz
+from ..measure.engines import load_runtime
+from ..measure.parity import Parity, ParityMeter
+from .manifest import MANIFEST, MAX_MANIFEST_BYTES, FileRecord, Manifest, file_names
+
+_CACHES = "__pycache__"  # Python's own, written when an app imports a bundle's runner; never packed, never read here
+
+
+def open_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
+    """Open a bundle's folder or its packed ``.edgekit.zip``.
+
+    Args:
+        path: the folder or the zip file. A zip is unpacked into a temporary folder until `Bundle.close`.
+        verify: check the size and hash of every file, and that there is no other one. Without it only the manifest is
+            read, which is instant for a large model.
+
+    Raises:
+        BundleError: not a bundle, or damaged, or unsafe; names the file.
+    """
+    named = Path(path)
+    with contextlib.ExitStack() as cleanup:
+        folder = named
+        if named.is_file():
+            from .archive import unpacked
+
+            folder = cleanup.enter_context(unpacked(named))
+        elif not named.is_dir():
+            raise BundleError(f"'{named}' does not exist", fix="Name a bundle's folder or its .edgekit.zip.")
+        data = _read_manifest(folder)
+        manifest = Manifest.loads(data)
+        if verify:
+            check_files(folder, manifest)
+        return Bundle(named, folder, manifest, hashlib.sha256(data).hexdigest(), cleanup.pop_all())
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare a folder with its manifest: every file there with its size and hash, no link, nothing else.
+
+    Raises:
+        BundleError: names the file that is missing, changed, a link, or not listed.
+    """
+    found = dict(_walk(folder))
+    found.pop(MANIFEST, None)
+    missing = sorted(set(manifest.files) - set(found))
+    if missing:
+        raise BundleError(f"'{folder}' is not complete: {file_names(missing)} missing", fix=_EXPORT_AGAIN)
+    extra = sorted(set(found) - set(manifest.files))
+    if extra:
+        raise BundleError(f"'{folder}' holds {file_names(extra)}, not listed in {MANIFEST}", fix="Delete or move it.")
+    for name, record in manifest.files.items():
+        changed = _difference(found[name], record)
+        if changed:
+            raise BundleError(f"'{name}' in '{folder}' is damaged: {changed}", fix=_EXPORT_AGAIN)
+
+
+_EXPORT_AGAIN = "Copy it anew from where it came, or export again."
+
+
+def hash_file(path: Path) -> FileRecord:
+    """The SHA-256 and size of a file, read in chunks."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return FileRecord(digest.hexdigest(), file.tell())
+
+
+def _difference(path: Path, record: FileRecord) -> str | None:
+    size = path.stat().st_size
+    if size != record.size_bytes:
+        return f"{size} bytes, expected {record.size_bytes}"
+    return None if hash_file(path) == record else "its SHA-256 is not the manifest's"
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name in the bundle and path of every file, refusing links and special files."""
+    for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
+        folders[:] = [name for name in folders if name != _CACHES or Path(parent, name).is_symlink()]
+        for item in (*folders, *files):
+            path = Path(parent, item)
+            name = path.relative_to(folder).as_posix()
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                raise BundleError(f"'{name}' in '{folder}' is a link: a bundle holds none")
+            if stat.S_ISREG(mode):
+                yield name, path
+            elif not stat.S_ISDIR(mode):
+                raise BundleError(f"'{name}' in '{folder}' is not a regular file")
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise BundleError(f"cannot read '{error.filename}': {error.strerror}") from error
+
+
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"'{folder}' is not a bundle: it holds no {MANIFEST}")
+    with path.open("rb") as file:
+        data = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"'{path}' is larger than {MAX_MANIFEST_BYTES} bytes")
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """The golden inputs through the engine against PyTorch's outputs for them."""
+
+    parity: Parity
+    misses: tuple[str, ...]  # every bound of the manifest's tolerance that does not hold
+    engine_version: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every bound holds."""
+        return not self.misses
+
+
+class Bundle:
+    """An open bundle. A context manager: leaving it deletes what a zip was unpacked into.
+
+    Attributes:
+        path: what was named: a folder or a zip.
+        folder: where its files lie.
+        manifest: the content of manifest.json.
+        sha256: of manifest.json, which holds the hash of every other file: the identity of the bundle.
+    """
+
+    def __init__(
+        self, path: Path, folder: Path, manifest: Manifest, sha256: str, cleanup: contextlib.ExitStack
+    ) -> None:
+        self.path = path
+        self.folder = folder
+        self.manifest = manifest
+        self.sha256 = sha256
+        self._cleanup = cleanup
+
+    @property
+    def artifact(self) -> Artifact:
+        """What the engine loads."""
+        manifest = self.manifest
+        return Artifact(
+            path=self.folder / manifest.artifact_file,
+            format=manifest.artifact_format,
+            precision=manifest.precision,
+            inputs=manifest.inputs,
+            outputs=manifest.outputs,
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files, the manifest aside."""
+        return sum(record.size_bytes for record in self.manifest.files.values())
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the artifact's files."""
+        return sum(record.size_bytes for name, record in self.manifest.files.items() if name.startswith("model/"))
+
+    def options(self, **overrides: Any) -> dict[str, Any]:
+        """The session options that were measured, with ``overrides`` in their place."""
+        return {**self.manifest.runtime.options, **overrides}
+
+    def session(self, **overrides: Any) -> Model:
+        """Open the model in its engine with the session options that were measured.
+
+        Args:
+            overrides: session options to change: ``threads=2``.
+
+        Raises:
+            EngineError: the engine is not installed, or refuses the model.
+            UsageError: an option that the runtime does not have.
+        """
+        use = self.manifest.runtime
+        runtime = load_runtime(use.name)
+        version = runtime.version()
+        options = options_from(runtime.Options, self.options(**overrides), f"options of runtime '{use.name}'")
+        return Model(runtime.open(self.artifact, options), version)
+
+    def golden(self) -> list[tuple[Feeds, Outputs]]:
+        """A few real inputs, each with PyTorch's outputs for it.
+
+        Raises:
+            BundleError: they cannot be read.
+        """
+        samples: list[tuple[Feeds, Outputs]] = []
+        for index in range(self.manifest.golden_samples):
+            inputs, outputs = (self._arrays(f"golden/{index}.{kind}.npz") for kind in ("inputs", "outputs"))
+            samples.append((inputs, outputs))
+        return samples
+
+    def self_test(self, **overrides: Any) -> SelfTest:
+        """Run the golden inputs through the engine here and compare with PyTorch's outputs.
+
+        The tolerance is the manifest's on every machine: one that is wider elsewhere would pass what export refuses.
+
+        Raises:
+            EngineError: the engine is not installed, or refuses the model or an input.
+        """
+        meter = ParityMeter()
+        with self.session(**overrides) as model:
+            for feeds, expected in self.golden():
+                meter.add(expected, model.run(feeds))
+            parity = meter.result()
+            return SelfTest(parity, tuple(parity.misses(self.manifest.golden_tolerance)), model.engine_version)
+
+    def close(self) -> None:
+        """Delete temporary files, if any; a second call does nothing."""
+        self._cleanup.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _arrays(self, name: str) -> dict[str, Any]:
+        if name not in self.manifest.files:
+            raise BundleError(
+                f"{MANIFEST} states {self.manifest.golden_samples} golden samples, but '{name}' is not there"
+            )
+        try:
+            return dict(npz.load(self.folder / name))
+        except (OSError, ValueError, MemoryError) as error:
+            raise BundleError(f"'{name}' in '{self.path}' cannot be read: {error}") from error
+
+
+class Model:
+    """A bundle's model, open in its engine: a `contracts.Session` that is a context manager. Not thread-safe."""
+
+    def __init__(self, session: Session, engine_version: str) -> None:
+        self._session = session
+        self.engine_version = engine_version
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Name, dtype and shape of each input."""
+        return self._session.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Name, dtype and shape of each output."""
+        return self._session.outputs
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Input name → array in, output name → array out.
+
+        Raises:
+            EngineError: an input is missing, unknown or does not fit, or the engine fails.
+        """
+        return self._session.run(feeds)
+
+    def bind(self, feeds: Feeds) -> Callable[[], object]:
+        """See contracts.Session.bind."""
+        return self._session.bind(feeds)
+
+    def placement(self) -> Placement:
+        """Node by node where it runs."""
+        return self._session.placement()
+
+    def in_force(self) -> dict[str, Any]:
+        """The session settings in force, read back from the engine."""
+        return self._session.in_force()
+
+    def close(self) -> None:
+        """Free the engine's memory; a second call does nothing."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,121 @@
+"""Check, measure and run the model of this folder. Needs Python 3.11, numpy and the model's engine; nothing else.
+
+    python run.py                       self-test: the golden inputs against PyTorch's outputs for them
+    python run.py bench                 latency on this machine (--json, --threads, --seconds, --processes)
+    python run.py worker                serve a host over standard input and output
+
+In your own program, with this folder on the import path:
+
+    from run import load
+
+    with load() as model:
+        outputs = model.run({"image": image})
+
+The code that runs and measures lies in runtime/. It is loaded under a name made of this bundle's hash, so it meets
+neither an installed edgekit nor another bundle in the same program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+def load(*, verify: bool = True, **options: Any) -> Any:
+    """Open the model in its engine.
+
+    Args:
+        verify: check the hash of every file first; False is faster for a large model.
+        options: session options to change from those that were measured: ``threads=2``.
+
+    Returns:
+        An object with ``run({name: array}) -> {name: array}``, ``inputs``, ``outputs``, ``placement()``, ``close()``;
+        a context manager.
+    """
+    return _floor("bundle").open_bundle(HERE, verify=verify).session(**options)
+
+
+def main() -> int:
+    """The command line. Returns the exit code: 0 passed, 4 self-test missed, 6 engine missing, 7 bundle damaged."""
+    parser = argparse.ArgumentParser(prog="run.py", description="Check, measure and run the model of this folder.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("test", help="compare with PyTorch on the golden inputs (default)")
+    bench = commands.add_parser("bench", help="measure the latency on this machine")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.add_argument("--threads", type=int, help="instead of the measured session option")
+    bench.add_argument("--seconds", type=float, default=10.0, help="time to spend measuring (default: 10)")
+    bench.add_argument("--processes", type=int, default=3, help="fresh processes to measure in (default: 3)")
+    commands.add_parser("worker", help="serve a host over standard input and output")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "worker":
+            _floor("measure.worker").main()
+        return _bench(arguments) if arguments.command == "bench" else _self_test()
+    except _floor("errors").EdgekitError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return int(error.exit_code)
+
+
+def _self_test() -> int:
+    with _floor("bundle").open_bundle(HERE) as bundle:
+        result, use = bundle.self_test(), bundle.manifest.runtime
+    engine = f"{use.name} {result.engine_version}"
+    if result.engine_version != use.version:
+        engine += f" (measured with {use.version})"
+    if not result.passed:
+        print(f"self-test FAILED on {engine}: {'; '.join(result.misses)}")
+        return 4
+    parity = result.parity
+    print(f"self-test passed on {engine}: {parity.samples} golden inputs, SQNR {parity.sqnr_db:.1f} dB to PyTorch")
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    benchmark = _floor("measure.benchmark")
+    with _floor("bundle").open_bundle(HERE) as bundle:
+        command = [sys.executable, "-P", str(HERE / "run.py"), "worker"]
+        overrides = {} if arguments.threads is None else {"threads": arguments.threads}
+        measured = benchmark.benchmark_bundle(
+            bundle,
+            lambda *opening: _floor("measure.client").Worker(command, *opening),
+            runtime=bundle.manifest.runtime.name,
+            options=bundle.options(**overrides),
+            seconds=arguments.seconds,
+            processes=arguments.processes,
+        )
+        device = _floor("measure.machine").describe()
+        result = benchmark.to_json(str(HERE), bundle.model_bytes, measured, device=device, samples=None)
+    print(benchmark.dumps(result) if arguments.json else benchmark.to_text(result))
+    return 0
+
+
+def _floor(module: str) -> Any:
+    """A module of runtime/edgekit, which is imported under this bundle's own name."""
+    name = f"_edgekit_{sha256((HERE / 'manifest.json').read_bytes()).hexdigest()[:16]}"
+    if name not in sys.modules:
+        folder = HERE / "runtime" / "edgekit"
+        spec = importlib.util.spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None and spec.loader is not None
+        package = importlib.util.module_from_spec(spec)
+        sys.modules[name] = package
+        spec.loader.exec_module(package)
+    return importlib.import_module(f"{name}.{module}")
+
+
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # leave the bundle as it is
+    sys.path[:] = [item for item in sys.path if Path(item or ".").resolve() != HERE]  # only runtime/ is ours to import
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs a bundle has installed nothing that would say so
+        sys.exit(f"run.py needs Python 3.11 or later, this is {sys.version.split()[0]}")
+    if importlib.util.find_spec("numpy") is None:
+        sys.exit("run.py: numpy is not installed. Install it: pip install numpy")
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Write a bundle: put together out of sight, flushed to the disk, then renamed into place as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..contracts import Feeds, Outputs, Tolerance
+from ..errors import BundleError, OutputError
+from ..measure import npz
+from ..measure.engines import runtimes_folder
+from ..tempdir import replace_folder, work_folder, writing
+from .manifest import MANIFEST, FileRecord, Manifest, refuse_unsafe_name
+from .read import Bundle, hash_file, open_bundle
+
+MAX_GOLDEN_SAMPLES = 8
+MAX_GOLDEN_BYTES = 16 * 2**20
+"""Golden samples beyond this are left out, all but the first."""
+
+# The device floor, as DESIGN calls it: what a device needs to run, check and measure a bundle.
+_FLOOR = ("__init__.py", "contracts.py", "errors.py", "tempdir.py", "_reaper.py", "bundle", "measure")
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def write_bundle(
+    destination: Path,
+    *,
+    manifest: Manifest,
+    model_dir: Path,
+    golden: Sequence[tuple[Feeds, Outputs]],
+    golden_tolerance: Tolerance,
+    readme: str,
+    runtime_module_file: Path,
+    overwrite: bool = False,
+    check: Callable[[Bundle], None] | None = None,
+) -> Bundle:
+    """Write the bundle's folder ``destination``: all of it, or nothing.
+
+    Args:
+        destination: the bundle's folder; must not exist, or be a bundle and ``overwrite`` be set.
+        manifest: everything but what only this function knows: ``files`` and the golden samples' number and tolerance.
+        model_dir: the artifact's folder, which becomes ``model/``; its files are hard-linked where that is possible.
+        golden: real inputs, each with PyTorch's outputs; the first ones that fit `MAX_GOLDEN_BYTES` are taken.
+        golden_tolerance: what the self-test holds them to.
+        readme: the text of README.md.
+        runtime_module_file: the source file of the engine's adapter.
+        overwrite: replace a bundle that is there.
+        check: called with the finished bundle before it is put in place; what it raises ends the writing.
+
+    Raises:
+        OutputError: the destination is taken, or cannot be written (read-only, no space left).
+        BundleError: a file name that no bundle may hold.
+    """
+    refuse_destination(destination, overwrite)
+    with work_folder(beside=destination) as workplace:
+        folder = workplace / "bundle"
+        with writing(destination):
+            folder.mkdir()
+            _place_model(model_dir, folder / "model")
+            samples = _write_golden(golden, folder / "golden")
+            _vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, manifest.runtime.name)
+            shutil.copyfile(Path(__file__).with_name("run.py"), folder / "run.py")
+            (folder / "README.md").write_text(readme, encoding="utf-8")
+            complete = dataclasses.replace(
+                manifest, golden_tolerance=golden_tolerance, golden_samples=samples, files=_hash_files(folder)
+            )
+            (folder / MANIFEST).write_bytes(complete.dumps())
+            _flush(folder)
+        with open_bundle(folder, verify=False) as bundle:  # what was written can be read
+            if check is not None:
+                check(bundle)
+        replace_folder(folder, destination)
+        with writing(destination):
+            _flush_folder(destination.absolute().parent)
+    return open_bundle(destination, verify=False)
+
+
+def refuse_destination(destination: Path, overwrite: bool) -> None:
+    """Refuse a place where no bundle may be written.
+
+    Raises:
+        OutputError: something is there and may not be replaced, or the folder above is missing.
+    """
+    if not destination.absolute().parent.is_dir():
+        raise OutputError(f"cannot write '{destination}': its folder does not exist", fix="Create it first.")
+    if not os.path.lexists(destination):
+        return
+    if destination.is_symlink() or not destination.is_dir() or not _is_bundle(destination):
+        raise OutputError(f"'{destination}' exists and is no bundle", fix="Choose another name with -o.")
+    if not overwrite:
+        raise OutputError(f"'{destination}' exists", fix="Choose another name with -o, or add --overwrite.")
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        with open_bundle(folder, verify=False):
+            return True
+    except BundleError:
+        return False
+
+
+def _place_model(source: Path, folder: Path) -> None:
+    """Link the artifact's files into the bundle, or copy them where links are impossible or would stay links."""
+    for path in sorted(source.rglob("*")):
+        target = folder / path.relative_to(source)
+        if path.is_dir():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path.resolve(), target)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(path, target)
+
+
+def _write_golden(golden: Sequence[tuple[Feeds, Outputs]], folder: Path) -> int:
+    folder.mkdir()
+    written = total = 0
+    for feeds, outputs in golden[:MAX_GOLDEN_SAMPLES]:
+        inputs, expected = npz.dump(feeds), npz.dump(outputs)
+        total += len(inputs) + len(expected)
+        if written and total > MAX_GOLDEN_BYTES:
+            break
+        (folder / f"{written}.inputs.npz").write_bytes(inputs)
+        (folder / f"{written}.outputs.npz").write_bytes(expected)
+        written += 1
+    return written
+
+
+def _vendor_floor(folder: Path, runtime_file: Path, runtime: str) -> None:
+    """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them."""
+    folder.mkdir(parents=True)
+    for name in _FLOOR:
+        source = _PACKAGE / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, folder / name)
+    own = runtimes_folder()
+    adapters = folder / "runtimes"
+    adapters.mkdir()
+    for path in (own / "__init__.py", own / "null.py", *own.glob("_*.py"), *runtime_file.parent.glob("_[!_]*.py")):
+        shutil.copyfile(path, adapters / path.name)
+    (adapters / f"{runtime}.py").write_text(_with_relative_imports(runtime_file.read_text("utf-8")), "utf-8")
+
+
+def _with_relative_imports(source: str) -> str:
+    """A third party's adapter imports ``edgekit.contracts``; in a bundle the same module has another name."""
+    return re.sub(r"^(\s*)from edgekit\.(\w+) import", r"\1from ..\2 import", source, flags=re.MULTILINE)
+
+
+def _hash_files(folder: Path) -> dict[str, FileRecord]:
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    for name in paths:
+        refuse_unsafe_name(name)
+    return {name: hash_file(path) for name, path in paths.items()}
+
+
+def _flush(folder: Path) -> None:
+    """Bring every file and folder to the disk, so that a rename never precedes the content."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            descriptor = os.open(Path(parent, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _flush_folder(Path(parent))
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":  # folders cannot be opened elsewhere
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

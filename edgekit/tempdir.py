@@ -1,0 +1,173 @@
+"""Work folders that are gone afterwards: after an exception, Ctrl-C, SIGTERM, and SIGKILL too.
+
+The last cannot be caught, so a small helper process (`_reaper`) holds a pipe to this one and deletes what is left when
+the pipe ends. A folder that outlives even that (the power went) is deleted by the next run that works in the same
+place: it holds a lock file that nobody locks any more. Device floor: the standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import OutputError
+
+_LOCK = ".lock"
+_STALE_S = 60.0  # younger folders are left alone: their owner may not have come to lock them yet
+
+
+@contextmanager
+def work_folder(beside: Path | None = None) -> Iterator[Path]:
+    """A private empty folder for the time of the ``with`` block.
+
+    Args:
+        beside: make it a hidden sibling of this path, on the same file system, so that a result can be renamed into
+            place; default: in the system's folder for temporary files (``TMPDIR``).
+
+    Raises:
+        OutputError: it cannot be written there.
+    """
+    parent = beside.absolute().parent if beside else Path(tempfile.gettempdir())
+    prefix = f".{beside.name}.tmp-" if beside else "edgekit-"
+    folder = parent / f"{prefix}{secrets.token_hex(8)}"
+    _delete_stale(parent, prefix)
+    _tell_reaper("watch", folder)  # before it exists: no moment in which it could be left behind
+    try:
+        with writing(beside or folder):
+            folder.mkdir(mode=0o700)
+        with _locked(folder / _LOCK):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _tell_reaper("forget", folder)
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Rename ``new`` to ``place``. A folder that is there goes, and is back if anything fails or this is killed.
+
+    Both must be on one file system, and ``new`` in a `work_folder`. Nobody ever sees half a folder at ``place``.
+
+    Raises:
+        OutputError: it cannot be renamed.
+    """
+    with writing(place):
+        if not os.path.lexists(place):
+            new.rename(place)
+            return
+        backup = new.with_name(f"{new.name}.replaced")
+        _tell_reaper("moved", backup, place)
+        place.rename(backup)
+        try:
+            new.rename(place)
+        except BaseException:
+            backup.rename(place)
+            raise
+        finally:
+            _tell_reaper("kept", backup)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing to ``path`` into one clear line.
+
+    Raises:
+        OutputError: the disk is full, the place is read-only or not allowed, a file grows too large.
+    """
+    try:
+        yield
+    except OSError as error:
+        said = _REFUSALS.get(error.errno or 0)
+        if said is None:
+            raise
+        what, fix = said
+        raise OutputError(f"cannot write '{path}': {what}", fix=fix) from error
+
+
+_ELSEWHERE = "Choose another place."
+_REFUSALS = {
+    errno.ENOSPC: ("no space left on the device", "Free some space, or choose another place."),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another place."),
+    errno.EFBIG: ("the file is larger than allowed here", _ELSEWHERE),
+    errno.EROFS: ("the file system is read-only", _ELSEWHERE),
+    errno.EACCES: ("permission denied", _ELSEWHERE),
+    errno.EPERM: ("permission denied", _ELSEWHERE),
+    errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
+    errno.ENOENT: ("its folder does not exist", "Create it, or choose another place."),
+    errno.ENOTDIR: ("its folder is not a folder", _ELSEWHERE),
+}
+
+
+class _Reaper:
+    """The helper process of this process, started when first needed."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        script = Path(__file__).with_name("_reaper.py")
+        self._process = subprocess.Popen(
+            # -I -S: nothing of the user's environment or site-packages, and a start of about 15 ms.
+            [sys.executable, "-I", "-S", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # it must not hold this process's own streams open
+            stderr=subprocess.DEVNULL,
+            cwd="/" if os.name == "posix" else None,
+            start_new_session=True,  # Ctrl-C and a kill of the process group must not reach it
+        )
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin.fileno()
+
+    def tell(self, line: bytes) -> None:
+        os.write(self._pipe, line)
+
+
+_reaper: _Reaper | None = None
+
+
+def _tell_reaper(command: str, *paths: Path) -> None:
+    """Send a command. Without the helper (it cannot be started, or was killed) folders still go in the normal way."""
+    global _reaper
+    line = json.dumps([command, *map(str, paths)]).encode() + b"\n"
+    try:
+        if _reaper is None or _reaper.owner != os.getpid():  # a forked child has its own folders
+            _reaper = _Reaper()
+        _reaper.tell(line)
+    except OSError:
+        _reaper = None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a new file; the system frees it when this process dies."""
+    with path.open("wb") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _delete_stale(parent: Path, prefix: str) -> None:
+    """Delete folders of this kind whose owner is dead."""
+    if sys.platform == "win32":  # no flock: a lost folder stays
+        return
+    import fcntl
+
+    for folder in parent.glob(f"{glob.escape(prefix)}*"):
+        try:
+            if time.time() - folder.stat().st_mtime < _STALE_S:
+                continue
+            with (folder / _LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # locked, somebody else's, or being deleted just now
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
