@@ -63,20 +63,23 @@ def build() -> tuple[nn.Module, Tensor]:
 
 
 def train(directory: Path, step: Callable[[int, int, str], None] = lambda done, total, note: None) -> None:
-    """Train on ``train.npz`` and write ``weights.pt`` beside it. The seed is fixed; about ten seconds on two cores."""
+    """Train on ``train.npz`` and write ``weights.pt`` beside it. The seed is fixed; about ten seconds."""
     with np.load(directory / "train.npz") as data:
         images, labels = torch.from_numpy(data["image"]), torch.from_numpy(data["labels"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = ResNet().train().to(memory_format=torch.channels_last)
+        model = ResNet().train()
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
         batches = -(-len(images) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=EPOCHS * batches)
         for epoch in range(EPOCHS):
-            for batch in torch.randperm(len(images)).split(BATCH):
+            order = torch.randperm(len(images))
+            for start in range(0, len(images), BATCH):
+                batch = order[start : start + BATCH]
                 loss = functional.cross_entropy(model(images[batch]), labels[batch])
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
             step(epoch + 1, EPOCHS, f"loss {loss.item():.4f}")
