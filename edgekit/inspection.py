@@ -126,7 +126,7 @@ def _inspect_bundle(path: Path, target: str | Path | None) -> Inspection:
             f"'{path}' is a bundle, made for one target already", fix="Inspect its source with --target instead."
         )
     with open_bundle(path) as bundle:
-        return Inspection({"spec": str(path)}, manifest=bundle.manifest)
+        return Inspection({"spec": str(path)}, manifest=bundle.manifest.to_json())
 
 
 def _ask(graph: ir.Model, target: Target, progress: Progress) -> list[Acceptance]:

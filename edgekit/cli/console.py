@@ -42,6 +42,10 @@ class Console:
         if not self.quiet and not self.json:
             print(text, file=sys.stderr)
 
+    def complain(self, text: str) -> None:
+        """Say on stderr why the exit code will not be 0, beside a result that is told all the same."""
+        print(f"edgekit: {text}", file=sys.stderr)
+
 
 @contextlib.contextmanager
 def open_console(*, json: bool, quiet: bool, debug: bool) -> Iterator[Console]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from .console import Console
@@ -30,5 +28,5 @@ def command(console: Console, target: str | None) -> None:
     console.show(report.to_json(), lambda: doctor_text(report, console.colour, console.width))
     missing = [] if target is None else [need for item in report.targets for need in item.needs]
     if missing:
-        print(f"edgekit: target '{report.targets[0].name}' is not ready: {'; '.join(missing)}", file=sys.stderr)
+        console.complain(f"target '{report.targets[0].name}' is not ready: {'; '.join(missing)}")
         raise click.exceptions.Exit(6)

@@ -33,9 +33,7 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     if result.pick.parity:
         lines += labelled("parity", parity_line(result.pick.parity), ink, width)
     if len(result.placement) > 1:
-        lines += labelled(
-            "placement", ", ".join(f"{n} on {device}" for device, n in result.placement.items()), ink, width
-        )
+        lines += labelled("placement", placement_text(result.placement), ink, width)
     lines += labelled("bundle", _bundle(result), ink, width)
     lines += [ink.good(line) for line in wrap(_sentence(result.reason), width)]
     return "\n".join(lines)
@@ -66,6 +64,11 @@ def parity_line(parity: ParityReport) -> str:
     errors = f"max abs {units.number(parity.max_abs)}, rel L2 {units.number(parity.rel_l2)}"
     found = f"{units.decibels(parity.sqnr_db)}, {errors} on {samples}"
     return f"{parity.reference} → bundle: {found}; tolerance {tolerance_text(parity.tolerance)}"
+
+
+def placement_text(placement: Mapping[str, int]) -> str:
+    """``29 on CUDA, 2 on CPU``: numbers of nodes."""
+    return ", ".join(f"{count} on {device}" for device, count in placement.items())
 
 
 def tolerance_text(tolerance: Tolerance) -> str:

@@ -1,1 +1,1 @@
-"""."""
+"""Conformance kits for plug-in authors: subclass one, supply its fixture, run pytest."""

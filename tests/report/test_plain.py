@@ -14,7 +14,14 @@ def test_what_is_not_finite_is_null() -> None:
 
 
 def test_numpy_paths_tuples_and_sets() -> None:
-    value = {"a": np.float32(0.5), "b": np.arange(3), "c": Path("x/y"), "d": (1, 2), "e": frozenset({"b", "a"}), 1: True}
+    value = {
+        "a": np.float32(0.5),
+        "b": np.arange(3),
+        "c": Path("x/y"),
+        "d": (1, 2),
+        "e": frozenset({"b", "a"}),
+        1: True,
+    }
     assert plain(value) == {"a": 0.5, "b": [0, 1, 2], "c": "x/y", "d": [1, 2], "e": ["a", "b"], "1": True}
 
 

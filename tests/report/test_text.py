@@ -84,11 +84,20 @@ def lines(result: ExportResult, width: int = 110) -> list[str]:
 
 def test_says_everything_in_order() -> None:
     text = lines(RESULT, width=120)
-    assert text[0] == (
-        "source      net.py:build   ResNet, 309 k parameters, 41.2 M MACs   image float32 1x1x32x32"
-    )
+    assert text[0] == ("source      net.py:build   ResNet, 309 k parameters, 41.2 M MACs   image float32 1x1x32x32")
     assert text[1] == "exported    ONNX opset 20, 58 → 31 nodes after 1 of 2 passes   3.4 s"
-    assert text[2].split() == ["candidates", "(3", "processes", "each)", "threads", "nodes", "size", "p50", "top1", "SQNR"]
+    assert text[2].split() == [
+        "candidates",
+        "(3",
+        "processes",
+        "each)",
+        "threads",
+        "nodes",
+        "size",
+        "p50",
+        "top1",
+        "SQNR",
+    ]
     assert re.search(r"onnxruntime int8 static .* 0\.21 ms ±0\.01 +98\.44 % +34 dB   ◀ picked$", text[3])
     assert text[-3].startswith("parity      PyTorch 2.13.0 fp32 → bundle: 34 dB, max abs 0.0123")
     assert text[-3].endswith("on 200 samples; tolerance SQNR ≥ 25 dB")

@@ -12,7 +12,14 @@ from edgekit.results import Interval
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(2.12e-4, "0.21 ms"), (0.0123, "12.3 ms"), (0.2, "0.20 s"), (1.5, "1.50 s"), (3.4e-5, "34.0 µs"), (9e-8, "90.0 ns")],
+    [
+        (2.12e-4, "0.21 ms"),
+        (0.0123, "12.3 ms"),
+        (0.2, "0.20 s"),
+        (1.5, "1.50 s"),
+        (3.4e-5, "34.0 µs"),
+        (9e-8, "90.0 ns"),
+    ],
 )
 def test_latency(seconds: float, text: str) -> None:
     assert units.latency(seconds) == text
@@ -58,7 +65,9 @@ def test_size(value: int, text: str) -> None:
     assert units.size(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(58, "58"), (309_000, "309 k"), (41_200_000, "41.2 M"), (7.612e9, "7.61 G")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(58, "58"), (309_000, "309 k"), (41_200_000, "41.2 M"), (7.612e9, "7.61 G")]
+)
 def test_count(value: float, text: str) -> None:
     assert units.count(value) == text
 

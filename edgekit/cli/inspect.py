@@ -1,0 +1,42 @@
+"""``edgekit inspect``: operators, parameters, MACs, memory, and what would not run where."""
+
+from __future__ import annotations
+
+import click
+
+from .console import Console
+from .options import define, input_options, target_option
+
+EXAMPLE = """
+edgekit inspect net.py:build
+edgekit inspect model.onnx --target cpu
+edgekit inspect build.edgekit
+"""
+
+
+@define("inspect", example=EXAMPLE)
+@click.argument("source")
+@target_option(required=False)
+@input_options
+@click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
+def command(
+    console: Console,
+    source: str,
+    target: str | None,
+    inputs: tuple[str, ...],
+    dynamic: tuple[str, ...],
+    task: str | None,
+) -> None:
+    """Operators, parameters, MACs and memory; what would not run where.
+
+    SOURCE is what export takes, or a bundle. With --target, each of its engines is asked whether it takes the model;
+    operators that one does not take are listed in its own words (exit 5 where none takes it).
+    """
+    from ..inspection import inspect
+    from ..report.inspection import inspection_text
+
+    found = inspect(source, target=target, inputs=inputs, dynamic=dynamic, task=task, progress=console.progress)
+    console.show(found.to_json(), lambda: inspection_text(found, console.colour, console.width))
+    if found.runs is False:
+        console.complain(f"no engine of target '{found.target}' takes this model")
+        raise click.exceptions.Exit(5)

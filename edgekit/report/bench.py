@@ -1,0 +1,75 @@
+"""A benchmark, and an evaluation, as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..results import Interval
+from . import units
+from .layout import Ink, labelled
+from .text import placement_text
+
+
+def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
+    """What was measured on what, each percentile with its interval, and what to make of it.
+
+    Args:
+        result: the object of ``bench --json``.
+        colour: whether to use ANSI colours.
+        width: columns of the terminal.
+    """
+    ink = Ink(colour)
+    latency, memory, why = result["latency"], result["memory"], result["not_measured"]
+    lines = labelled("bundle", f"{result['bundle']}   {units.size(memory['model_bytes'])}", ink, width)
+    lines += labelled("device", _device(result["device"]), ink, width)
+    lines += labelled("runtime", _runtime(result["runtime"]), ink, width)
+    placement = result["placement"]
+    lines += labelled(
+        "placement", placement_text(placement) if placement else f"not known: {why['placement']}", ink, width
+    )
+    for key in ("p50_s", "p90_s", "p99_s"):
+        lines += labelled(key.removesuffix("_s"), _percentile(latency, key, why), ink, width)
+    if result["throughput_per_s"] is not None:
+        lines += labelled("throughput", f"{units.count(result['throughput_per_s'])} runs/s", ink, width)
+    peak = memory["peak_rss_bytes"]
+    text = f"{units.size(peak)} at its peak" if peak is not None else f"not known: {why['memory.peak_rss_bytes']}"
+    lines += labelled("memory", text, ink, width)
+    if result["energy_j"] is None and "energy_j" in why:
+        lines += labelled("energy", f"not measured: {why['energy_j']}", ink, width)
+    if result["samples"]:
+        lines += labelled("samples", result["samples"], ink, width)
+    steady = result["verdict"] == "steady"
+    verdict = "; ".join([result["verdict"], *result["reasons"]])
+    paint = ink.good if steady else ink.bad
+    return "\n".join([*lines, *(paint(line) for line in labelled("verdict", verdict, Ink(False), width))])
+
+
+def _percentile(latency: Mapping[str, Any], key: str, why: Mapping[str, str]) -> str:
+    value = latency[key]
+    if value is None:
+        return f"not stated: {why[f'latency.{key}']}"
+    found = Interval(value["value"], value["low"], value["high"])
+    unit = units.time_unit(found.value)
+    text = units.interval(found, unit, units.time_decimals(found.value, unit) + 1)
+    if key != "p50_s":
+        return text
+    processes = latency["processes"]
+    runs = f"{latency['n']} runs in {processes} process{'es' if processes != 1 else ''}"
+    return f"{text}   ({100 * latency['confidence']:.0f} % confidence, {runs})"
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    name = device.get("board") or device.get("cpu") or "unknown device"
+    parts = [f"{name} ({device.get('machine')})"]
+    if device.get("usable_cores"):
+        parts.append(f"{device['usable_cores']} of {device['cores']} cores")
+    if device.get("os"):
+        parts.append(str(device["os"]))
+    return ", ".join(parts)
+
+
+def _runtime(runtime: Mapping[str, Any]) -> str:
+    # What the engine says is in force counts; what it does not tell was at least asked for.
+    options = {**runtime["options"], **runtime.get("in_force", {})}
+    return f"{runtime['name']} {runtime['version']}   " + ", ".join(f"{key}={value}" for key, value in options.items())
