@@ -2,9 +2,248 @@
 
 from __future__ import annotations
 
-from .measure.metrics import Metric, named_metric
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .bundle import Bundle, open_bundle
+from .contracts import Feeds, Outputs, Progress, Quiet
+from .devices import device_for
+from .errors import DataError, EdgekitError, UsageError
+from .measure.metrics import Mean, Metric, named_metric
+
+if TYPE_CHECKING:
+    from .data import Dataset, Sample
+    from .reference import Reference
+
+CHUNK_BYTES = 16 * 2**20
+"""Samples go to the engine's process in chunks of about this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """A metric through the bundle's engine, beside the reference's."""
+
+    bundle: Path
+    metric: str
+    higher_is_better: bool
+    value: float
+    reference: float | None  # None: nobody knows it
+    reference_source: str | None  # "PyTorch 2.13.0 fp32, same samples", "recorded at export, on 899 samples"
+    data: str
+    samples: int
+    runtime: str
+    version: str
+    options: dict[str, Any]
+
+    @property
+    def drop(self) -> float | None:
+        """How much worse than the reference, in the metric's unit; negative: better."""
+        if self.reference is None:
+            return None
+        return self.reference - self.value if self.higher_is_better else self.value - self.reference
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``evaluate --json`` (schema 1). An infinite value (the SQNR of equal outputs) is null."""
+        return {
+            "schema": 1,
+            "bundle": str(self.bundle),
+            "metric": {
+                "name": self.metric,
+                "value": _finite(self.value),
+                "reference": _finite(self.reference),
+                "drop": _finite(self.drop),
+                "reference_source": self.reference_source,
+                "higher_is_better": self.higher_is_better,
+            },
+            "data": self.data,
+            "samples": self.samples,
+            "runtime": {"name": self.runtime, "version": self.version, "options": self.options},
+        }
 
 
 def make_metric(spec: str) -> Metric:
-    """The metric that ``--metric`` names: ``top1``, ``top1:logits``, or ``file.py:function``."""
-    return named_metric(spec)
+    """The metric that ``--metric`` names: ``top1``, ``top1:logits``, or ``file.py:function``.
+
+    A function takes the outputs (name → array) and the label of one sample and returns a number; the mean over the
+    samples is the metric. Higher is better, unless the function has an attribute ``higher_is_better = False``.
+
+    Raises:
+        UsageError: no metric of that name, or no such function.
+    """
+    from .datasets.factory import is_factory
+    from .measure.metrics import METRICS
+
+    if spec.partition(":")[0] in METRICS or not is_factory(spec):
+        return named_metric(spec)
+    from .sources import frames, loading
+
+    try:
+        function, _ = loading.find(spec, "a function of (outputs, label)")
+    except EdgekitError as error:
+        raise UsageError(f"metric {error.what}", details=error.details, fix=error.fix) from error
+
+    def call(outputs: Outputs, label: Any) -> float:
+        try:
+            result: float = function(outputs, label)
+        except Exception as error:
+            raise DataError(
+                f"metric {spec} {frames.raised(error)}", details=frames.lines(error.__traceback__)
+            ) from error
+        return result
+
+    return Mean(call, spec, higher_is_better=bool(getattr(function, "higher_is_better", True)))
+
+
+def evaluate(
+    bundle: str | Path | Bundle,
+    data: str,
+    metric: str,
+    *,
+    source: Any = None,
+    inputs: Sequence[str] = (),
+    dynamic: Sequence[str] = (),
+    task: str | None = None,
+    preprocess: str | None = None,
+    samples: int | None = None,
+    threads: int | None = None,
+    device: str = "local",
+    progress: Progress | None = None,
+) -> EvalResult:
+    """Run a bundle's engine over data and say how good its answers are.
+
+    The reference is ``source`` run on the same samples; without it, the value that export recorded in the bundle, if it
+    was for the same metric.
+
+    Args:
+        bundle: its folder or zip, or an open one.
+        data: what `edgekit.data.load_data` takes.
+        metric: see `make_metric`. Those that compare with PyTorch's outputs (mse, cosine, sqnr_db, agreement) need
+            ``source``.
+        source: the model the bundle was made from, as `export` takes it.
+        inputs: as for `export`.
+        dynamic: as for `export`.
+        task: as for `export`.
+        preprocess: how an image folder becomes input arrays.
+        samples: evaluate at most so many, evenly strided; None: all.
+        threads: instead of the measured session option.
+        device: where to run.
+        progress: where to say how far it is.
+
+    Raises:
+        BundleError: the bundle is damaged, or is none.
+        UsageError: no such metric, or it needs labels or a source that are not there.
+        DataError: the data do not fit, or a label or an output cannot be judged.
+        EngineError: the engine is missing or fails.
+        SourceError: the source cannot be loaded.
+    """
+    if not isinstance(bundle, Bundle):
+        with open_bundle(bundle) as opened:
+            return evaluate(
+                opened,
+                data,
+                metric,
+                source=source,
+                inputs=inputs,
+                dynamic=dynamic,
+                task=task,
+                preprocess=preprocess,
+                samples=samples,
+                threads=threads,
+                device=device,
+                progress=progress,
+            )
+    from .data import load_data
+
+    progress = progress or Quiet()
+    meter, baseline = make_metric(metric), make_metric(metric)
+    if meter.needs_reference and source is None:
+        raise UsageError(
+            f"metric '{metric}' compares with PyTorch's outputs",
+            fix="Name the model with --source, or use a metric on labels: top1, top5, file.py:function.",
+        )
+    dataset = load_data(data, bundle.manifest.inputs, preprocess=preprocess)
+    if samples is not None:
+        dataset = dataset.take(samples)
+    if meter.needs_labels and not dataset.has_labels:
+        raise UsageError(f"metric '{metric}' needs labels, and {data} has none", fix="Add an array 'labels'.")
+    reference = None if source is None else _load_reference(bundle, source, inputs, dynamic, task)
+    use = bundle.manifest.runtime
+    options = bundle.options(**({} if threads is None else {"threads": threads}))
+    with (
+        progress.stage("evaluate"),
+        device_for(device).open(bundle.artifact, use.name, options) as worker,
+    ):
+        for chunk in _chunks(dataset):
+            for sample, outputs in zip(chunk, worker.run_many([item.feeds for item in chunk]), strict=True):
+                expected = None if reference is None else reference.run(sample.feeds)
+                meter.add(outputs, sample.label, expected)
+                if expected is not None:
+                    baseline.add(expected, sample.label, expected)
+            progress.step(meter.samples, len(dataset))
+        version = worker.info.version
+    if reference is not None:
+        known: tuple[float | None, str | None] = (baseline.value(), f"{reference.name}, same samples")
+    else:
+        known = _recorded(bundle, metric)
+    return EvalResult(
+        bundle=bundle.path,
+        metric=metric,
+        higher_is_better=meter.higher_is_better,
+        value=meter.value(),
+        reference=known[0],
+        reference_source=known[1],
+        data=data,
+        samples=meter.samples,
+        runtime=use.name,
+        version=version,
+        options=options,
+    )
+
+
+def _load_reference(
+    bundle: Bundle, source: Any, inputs: Sequence[str], dynamic: Sequence[str], task: str | None
+) -> Reference:
+    from .reference import reference_for
+    from .source import load_source
+
+    model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+    ours, theirs = [spec.name for spec in bundle.manifest.inputs], [spec.name for spec in model.inputs]
+    if sorted(ours) != sorted(theirs):
+        raise UsageError(
+            f"{model.spec} is not the model of '{bundle.path}': its inputs are {', '.join(theirs)}, "
+            f"the bundle's {', '.join(ours)}"
+        )
+    return reference_for(model)
+
+
+def _recorded(bundle: Bundle, metric: str) -> tuple[float | None, str | None]:
+    """The reference's value that export wrote into the manifest, if it was for this metric."""
+    recorded = bundle.manifest.metric
+    if recorded is None or recorded.get("name") != metric or not isinstance(recorded.get("reference"), int | float):
+        return None, None
+    return float(recorded["reference"]), f"recorded at export, on {recorded.get('samples', '?')} samples"
+
+
+def _chunks(dataset: Dataset) -> Iterator[list[Sample]]:
+    """The samples in lists whose feeds take about `CHUNK_BYTES`."""
+    chunk: list[Sample] = []
+    size = 0
+    for sample in dataset.samples():
+        chunk.append(sample)
+        size += _nbytes(sample.feeds)
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _nbytes(feeds: Feeds) -> int:
+    return sum(array.nbytes for array in feeds.values())
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

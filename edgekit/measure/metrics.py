@@ -28,7 +28,7 @@ class Metric(ABC):
         output: name of the output to look at; '' for the first.
     """
 
-    name: ClassVar[str] = ""
+    name: str = ""
     needs_labels: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
     higher_is_better: bool = True
@@ -246,7 +246,7 @@ class Mean(Metric):
     def __init__(self, function: MetricFunction, name: str, higher_is_better: bool = True) -> None:
         super().__init__()
         self._function = function
-        self._label = name
+        self.name = name
         self.higher_is_better = higher_is_better
         self._sum = 0.0
 
@@ -254,29 +254,21 @@ class Mean(Metric):
         """Call the user's function with all the outputs.
 
         Raises:
-            DataError: it raises (its own error is the cause), or returns something that is not a finite number.
+            DataError: it returns something that is not a finite number.
         """
-        try:
-            result = self._function(outputs, label)
-        except Exception as error:
-            raise DataError(
-                f"metric {self._label} raised {type(error).__name__} at sample {self.samples}: {error}"
-            ) from error
+        result = self._function(outputs, label)
         try:
             number = float(result)
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise DataError(
-                f"metric {self._label} must return a finite number, got {result!r} at sample {self.samples}"
-            )
+            raise DataError(f"metric {self.name} must return a finite number, got {result!r} at sample {self.samples}")
         self._sum += number
         self.samples += 1
 
     def value(self) -> float:
         """In the function's own unit."""
-        if not self.samples:
-            raise DataError(f"metric {self._label} was given no samples")
+        self._refuse_empty()
         return self._sum / self.samples
 
     def _add(self, values: Array, label: Any, reference: Array) -> None:
