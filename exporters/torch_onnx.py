@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from edgekit.errors import SourceError
 from edgekit.passes import MODULE_PATH
+
+from . import _names
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from edgekit.source import Source
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's mark on nodes it made itself, such as sizes
 
 
 class TorchOnnx:
@@ -39,12 +41,12 @@ class TorchOnnx:
         except Exception as error:
             raise _failure.explain(source, program, error, request.report) from error
         _name_inputs_and_outputs(model, source, program)
-        for node in _nodes(model):
+        for node in _names.all_nodes(model):
             path = _module_path(node, source)
             _strip(node)
             if path:
                 node.metadata_props[MODULE_PATH] = path
-        _unique_node_names(model)
+        _names.unique_node_names(model)
         return model
 
 
@@ -73,19 +75,14 @@ def _convert(program: torch.export.ExportedProgram, opset: int) -> ir.Model:
     return model
 
 
-def _nodes(model: ir.Model) -> Iterator[ir.Node]:
-    """Every node, also those inside loops and conditions and functions."""
-    yield from ir.traversal.RecursiveGraphIterator(model.graph)
-    for function in model.functions.values():
-        yield from ir.traversal.RecursiveGraphIterator(function)
-
-
 def _module_path(node: ir.Node, source: Source) -> str:
     """``"['', 'model', 'model.b.0', 'conv2d']"`` → ``b.0``; the last entry is the operator, not a module."""
     from edgekit.sources.flat import PREFIX
 
     scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
     path = str(scopes[-2]) if len(scopes) >= 2 else ""
+    if path == _NO_MODULE:
+        return ""
     if source.kind == "exported-program":
         return path
     return path.removeprefix(PREFIX).removeprefix(".")
@@ -122,84 +119,15 @@ def _name_inputs_and_outputs(model: ir.Model, source: Source, program: torch.exp
                     f"model: {', '.join(s.name for s in specs)}",
                 ],
             )
-    _own_outputs(graph)
-    wanted = {item.name for item in (*source.inputs, *source.outputs)}
-    ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
-    _free_names(model, wanted, ends)
-    renamed: dict[str, str] = {}
+    _names.own_outputs(graph)
+    _names.name_ends(model, [item.name for item in source.inputs], [item.name for item in source.outputs])
+    renamed: dict[str, int | str] = {}
     for value, spec in zip(graph.inputs, source.inputs, strict=True):
-        value.name = spec.name
         assert value.shape is not None
         for size, dim in zip(value.shape, spec.shape, strict=True):
-            if isinstance(size, ir.SymbolicDim) and isinstance(dim, str):
-                renamed[str(size.value)] = dim
-    for value, spec in zip(graph.outputs, source.outputs, strict=True):
-        value.name = spec.name
-    if renamed:
-        _rename_dimensions(model, renamed)
-
-
-def _own_outputs(graph: ir.Graph) -> None:
-    """Give each graph output a value of its own, by an Identity where it is also an input, a weight or another output.
-
-    ONNX allows one value in several places, but then it cannot have several names.
-    """
-    seen: set[int] = set()
-    for index, value in enumerate(graph.outputs):
-        if value.is_graph_input() or value.is_initializer() or id(value) in seen:
-            identity = ir.node("Identity", [value], name=f"output_{index}_identity")
-            copy = identity.outputs[0]
-            copy.shape, copy.type = value.shape, value.type
-            copy.name = f"output_{index}_copy"
-            graph.append(identity)
-            graph.outputs[index] = copy
-        seen.add(id(graph.outputs[index]))
-
-
-def _free_names(model: ir.Model, wanted: set[str], ends: set[int]) -> None:
-    """Rename every inner value that has a name the graph's inputs and outputs need."""
-    graph = model.graph
-    ends = {id(value) for value in (*graph.inputs, *graph.outputs)} | ends
-    inner = [value for value in graph.initializers.values() if id(value) not in ends]
-    inner += [value for node in _nodes(model) for value in node.outputs if id(value) not in ends]
-    taken = wanted | {str(value.name) for value in inner}
-    for value in inner:
-        if value.name in wanted:
-            number = 1
-            while (fresh := f"{value.name}_{number}") in taken:
-                number += 1
-            taken.add(fresh)
-            value.name = fresh
-    for index, value in enumerate((*graph.inputs, *graph.outputs)):
-        value.name = f"__edgekit_{index}"
-
-
-def _rename_dimensions(model: ir.Model, renamed: dict[str, str]) -> None:
-    from edgekit.sources.capture import rename_dimension
-
-    values: list[ir.Value] = [*model.graph.inputs, *model.graph.initializers.values()]
-    values += [value for node in _nodes(model) for value in node.outputs]
-    for value in values:
-        if value.shape is not None and any(isinstance(size, ir.SymbolicDim) for size in value.shape):
-            value.shape = ir.Shape(
-                [
-                    size if isinstance(size, int) or size.value is None else rename_dimension(size.value, renamed)
-                    for size in value.shape
-                ]
-            )
-
-
-def _unique_node_names(model: ir.Model) -> None:
-    """A name for every node that no other has, made of its operator and its place, the same in every export."""
-    taken: set[str] = set()
-    for node in _nodes(model):
-        base = (node.name or node.op_type).removeprefix("node_")
-        name, number = base, 1
-        while name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name)
-        node.name = name
+            if isinstance(size, ir.SymbolicDim) and size.value is not None:
+                renamed[size.value] = dim
+    _names.rename_dimensions(model, renamed)
 
 
 PLUGIN: Any = TorchOnnx

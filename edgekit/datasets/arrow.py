@@ -27,7 +27,7 @@ def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...]) -> Dataset:
         DataError, EngineError: see `edgekit.data.load_data`.
     """
     try:
-        import datasets
+        import datasets  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise EngineError(
             f"{spec} is a Hugging Face data set: reading it needs the package datasets",

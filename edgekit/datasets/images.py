@@ -45,7 +45,7 @@ class Preprocess:
             width, height = image.size
             left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
             image = image.crop((left, top, left + self.crop, top + self.crop))
-        pixels = np.asarray(image, np.float32) / np.float32(255)
+        pixels: Array = np.asarray(image, np.float32) / np.float32(255)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if self.channels == "bgr":
             pixels = pixels[..., ::-1]

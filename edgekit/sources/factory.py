@@ -45,7 +45,7 @@ def _from_made(
     module, notes = build.prepare(module, owned=owned)
     free: list[FreeAxis] = []
     if inputs:
-        args, kwargs, free = _from_flags(module, inputs)
+        args, kwargs, free = example_from_flags(module, inputs)
         if example is not None:
             notes.append("the factory's example inputs were replaced by --input")
     elif example is None:
@@ -84,10 +84,14 @@ def _what(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _from_flags(
+def example_from_flags(
     module: torch.nn.Module, inputs: Sequence[str]
 ) -> tuple[tuple[Any, ...], dict[str, Any], list[FreeAxis]]:
-    """Example arguments, by ``forward``'s names, from ``--input`` flags."""
+    """Example arguments by the names of ``forward``, and the dimensions made free, from ``--input`` flags.
+
+    Raises:
+        UsageError: a name is unknown, twice there, or missing.
+    """
     flags = [parse_input(text) for text in inputs]
     known, names = argument_names(module), [flag.name for flag in flags]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(module.forward).parameters.values())

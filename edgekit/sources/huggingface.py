@@ -1,0 +1,231 @@
+"""A Hugging Face model, from a directory or the hub: class, task and example inputs as optimum's exporter knows them.
+
+Code that a repository brings (``auto_map``, trust_remote_code) is never run; weights are safetensors, or a ``.bin``
+that transformers opens with ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import EngineError, SourceError, UsageError, suggestion
+from ..source import Source
+from . import build, capture
+from .factory import example_from_flags
+
+DEFAULT_SEQUENCE = 128
+_INSTALL = 'Install it: pip install -c constraints.txt -e ".[hf]"'
+
+
+def load(spec: str, folder: Path | None, inputs: Sequence[str], dynamic: Sequence[str], task: str | None) -> Source:
+    """Open the directory ``folder``, or fetch the hub's model ``spec`` where ``folder`` is None.
+
+    Inputs are static unless ``dynamic`` frees them: batch 1, a sequence of 128 (or as long as the model takes), the
+    image size of the config.
+
+    Raises:
+        SourceError, UsageError, EngineError: see `edgekit.source.load_source`.
+    """
+    tasks = _tasks_manager()
+    if folder is not None:
+        _check_folder(spec, folder)
+    with _quiet():
+        config = _config(spec, folder)
+        chosen = _task(tasks, config, task)
+        module = _model(spec, folder, tasks, config, chosen)
+        exporter = _exporter_config(tasks, module, chosen)
+    module, notes = build.prepare(module, owned=True)
+    usual = {(name, axis): dim for name, axes in exporter.inputs.items() for axis, dim in axes.items()}
+    if inputs:
+        args, kwargs, free = example_from_flags(module, inputs)
+    else:
+        args, free = (), []
+        kwargs = _example(exporter, config)
+    name = folder.resolve().name if folder is not None else spec.rpartition("/")[2]
+    return build.from_module(
+        spec,
+        "huggingface",
+        name,
+        module,
+        args,
+        kwargs,
+        dynamic=dynamic,
+        free=free,
+        usual=usual,
+        description=f"{type(module).__name__}, task {chosen}",
+        notes=notes,
+        path=folder,
+    )
+
+
+def _tasks_manager() -> Any:
+    try:
+        import optimum.exporters.onnx.model_configs  # noqa: F401  # registers what it knows of each model type
+        import transformers  # noqa: F401
+        from optimum.exporters.tasks import TasksManager
+    except ImportError as error:
+        raise EngineError(
+            f"a Hugging Face model needs optimum, optimum-onnx and transformers: {error}", fix=_INSTALL
+        ) from error
+    return TasksManager
+
+
+def _check_folder(spec: str, folder: Path) -> None:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise SourceError(
+            f"{spec} is a folder without config.json, so it is no Hugging Face model",
+            fix="Name a file (model.onnx, model.pt2, net.py:build) or the folder that save_pretrained wrote",
+        )
+    try:
+        table = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{config} is no JSON: {error}") from error
+    if not isinstance(table, dict) or "model_type" not in table:
+        raise SourceError(f"{config} does not say its model_type, so it is no config of transformers")
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise SourceError(
+            f"{spec} holds no weights (model.safetensors or pytorch_model.bin)",
+            fix="Write it with model.save_pretrained(folder)",
+        )
+
+
+def _config(spec: str, folder: Path | None) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(
+            str(folder or spec), trust_remote_code=False, local_files_only=folder is not None
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _refusal(spec, folder, error) from error
+
+
+def _refusal(spec: str, folder: Path | None, error: Exception) -> SourceError:
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text or "custom code" in text:
+        return SourceError(
+            f"{spec} brings Python code of its own, which edgekit does not run",
+            fix="Read that code, then import it in a factory of yours: net.py:build",
+        )
+    if folder is None:
+        return SourceError(
+            f"the Hugging Face model '{spec}' is not here and cannot be fetched: {text[:200]}",
+            fix=f"Where there is a network: hf download {spec} --local-dir model; then name the directory: model",
+        )
+    return SourceError(f"{spec} cannot be read: {text[:300]}")
+
+
+def _task(tasks: Any, config: Any, task: str | None) -> str:
+    """The task asked for, by optimum's name of it, else that of the architecture that the config names.
+
+    Raises:
+        UsageError: there is no such task, or the model's type does not support it.
+    """
+    import transformers
+
+    if task is not None:
+        known = list(tasks.get_all_tasks())
+        found = str(tasks.map_from_synonym(task))
+        if found not in known:
+            raise UsageError(f"--task '{task}' is not known", fix=suggestion(task, known))
+    else:
+        classes = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or []]
+        found = "feature-extraction"
+        for cls in classes:
+            with contextlib.suppress(ValueError):
+                found = str(tasks.infer_task_from_model(cls))
+                break
+    try:
+        supported = tasks.get_supported_tasks_for_model_type(config.model_type, "onnx", library_name="transformers")
+    except KeyError as error:
+        raise SourceError(
+            f"optimum does not know how to export the model type '{config.model_type}'",
+            fix="Give it as a factory that returns (model, example inputs): net.py:build",
+        ) from error
+    if found not in supported:
+        message = f"the model type '{config.model_type}' has no export for the task '{found}'"
+        raise UsageError(message, fix=f"--task takes: {', '.join(sorted(supported))}")
+    return found
+
+
+def _model(spec: str, folder: Path | None, tasks: Any, config: Any, task: str) -> torch.nn.Module:
+    try:
+        loader = tasks.get_model_class_for_task(task, framework="pt", model_type=config.model_type)
+        # Whatever precision it was saved in: float32 is the reference.
+        model: torch.nn.Module = loader.from_pretrained(
+            str(folder or spec),
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            local_files_only=folder is not None,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _refusal(spec, folder, error) from error
+    for part in (config, config.get_text_config()):
+        part.use_cache = False  # a cache is an object, not a tensor
+    return model
+
+
+def _exporter_config(tasks: Any, module: torch.nn.Module, task: str) -> Any:
+    make = tasks.get_exporter_config_constructor("onnx", model=module, task=task, library_name="transformers")
+    return make(module.config)
+
+
+def _example(exporter: Any, config: Any) -> dict[str, Any]:
+    """Example inputs as optimum makes them, the same on every call, only those that the exporter's config names."""
+    text = config.get_text_config()
+    longest = getattr(text, "max_position_embeddings", None) or DEFAULT_SEQUENCE
+    # RoBERTa counts positions from its padding index + 1.
+    longest -= (getattr(text, "pad_token_id", None) or 0) + 1 if "roberta" in config.model_type else 0
+    import random
+
+    import numpy as np
+
+    states = random.getstate(), np.random.get_state()  # optimum draws from the global generators
+    try:
+        random.seed(0)
+        np.random.seed(0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = exporter.generate_dummy_inputs(
+                framework="pt", batch_size=1, sequence_length=min(DEFAULT_SEQUENCE, longest)
+            )
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    return dict(made)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers, optimum and their progress bars from talking."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
+    optimum_logger = logging.getLogger("optimum")
+    optimum_level = optimum_logger.level
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    optimum_logger.setLevel(logging.CRITICAL)
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    try:
+        with capture.quiet():
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()
+        optimum_logger.setLevel(optimum_level)
+        if bars is None:
+            del os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]
+        else:
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = bars

@@ -1,0 +1,236 @@
+"""A ``.onnx`` file: checked, its external data confined to its folder, inputs and outputs read; weights are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ..contracts import Array, TensorSpec
+from ..errors import SourceError, UsageError, suggestion
+from ..source import Source
+from .flags import FreeAxis, InputFlag, check_sizes, parse_dynamic, parse_input
+
+_DEFAULT_SIZE = 32
+
+
+def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -> Source:
+    """Open ``path``.
+
+    ``inputs`` may fix a dimension that the file leaves free (``x:float32:1x3x64x64``), or give it an example size
+    (``x:float32:batchx3xh=64xw=64``); ``dynamic`` may name one that the file leaves unnamed.
+
+    Raises:
+        SourceError: the file is damaged, fails onnx's checker, or has data outside its folder.
+        UsageError: a flag does not fit the file.
+    """
+    model = open_model(path)
+    graph = model.graph
+    values = [value for value in graph.inputs if value.name not in graph.initializers]
+    if not values:
+        raise SourceError(f"{spec} has no inputs")
+    specs = [_spec(spec, value) for value in values]
+    flags = {flag.name: flag for flag in map(parse_input, inputs)}
+    for name in flags:
+        if name not in {item.name for item in specs}:
+            raise UsageError(
+                f"--input '{name}': {spec} has no such input", fix=suggestion(name, [s.name for s in specs])
+            )
+    fixed: dict[str, int] = {}
+    specs = [_apply(item, flags.get(item.name), fixed) for item in specs]
+    specs = [
+        TensorSpec(s.name, s.dtype, tuple(fixed.get(d, d) if isinstance(d, str) else d for d in s.shape)) for s in specs
+    ]
+    axes = [parse_dynamic(text, [(s.name, len(s.shape)) for s in specs], {}) for text in dynamic]
+    specs = [_rename(item, axes) for item in specs]
+    example = {item.name: _example(item, flags.get(item.name)) for item in specs}
+    check_sizes(
+        [FreeAxis(s.name, axis, dim, True) for s in specs for axis, dim in enumerate(s.shape) if isinstance(dim, str)],
+        example,
+    )
+    return Source(
+        spec=spec,
+        kind="onnx",
+        name=path.stem,
+        description=_description(model),
+        inputs=tuple(specs),
+        outputs=tuple(_output(spec, path, value, fixed) for value in graph.outputs),
+        example=example,
+        parameters=sum(
+            tensor.size
+            for tensor in _tensors(model)
+            if tensor.dtype.is_floating_point()
+        ),
+        path=path,
+        notes=tuple(f"dimension '{dim}' was fixed at {size} by --input" for dim, size in fixed.items()),
+    )
+
+
+def open_model(path: Path) -> ir.Model:
+    """Check the file and open it; weights stay in it, mapped when they are read.
+
+    Raises:
+        SourceError: see `load`.
+    """
+    try:
+        model = ir.load(path)
+    except Exception as error:
+        raise SourceError(f"{path} is no ONNX model: {_one_line(error)}") from error
+    if not model.graph.outputs:
+        raise SourceError(f"{path} is no ONNX model: its graph has no outputs")
+    _confine(path, model)
+    try:
+        onnx.checker.check_model(str(path))  # by path: it follows external data, and files above 2 GB work
+    except Exception as error:
+        raise SourceError(
+            f"{path} fails onnx's checker: {_one_line(error)}", fix="Export it again, or repair it with onnx.helper"
+        ) from error
+    return model
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Every constant tensor of the model: weights of the graph and its sub-graphs, and tensors in attributes."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                yield value.const_value
+    nodes = [*model.graph.all_nodes(), *(node for f in model.functions.values() for node in f.all_nodes())]
+    for node in nodes:
+        for attribute in node.attributes.values():
+            if (
+                isinstance(attribute, ir.Attr)
+                and attribute.type == ir.AttributeType.TENSOR
+                and attribute.value is not None
+            ):
+                yield attribute.as_tensor()
+            elif isinstance(attribute, ir.Attr) and attribute.type == ir.AttributeType.TENSORS:
+                yield from attribute.as_tensors()
+
+
+def _confine(path: Path, model: ir.Model) -> None:
+    """External data must be whole files inside the model's own folder.
+
+    Raises:
+        SourceError: an absolute path, one with ``..``, a link that leads out, a missing or a short file.
+    """
+    folder = path.parent.resolve()
+    for tensor in _tensors(model):
+        if not isinstance(tensor, ir.ExternalTensor):
+            continue
+        location = str(tensor.location)
+        where = f"tensor '{tensor.name}' of {path} lies in '{location}'"
+        target = (folder / location).resolve()
+        if Path(location).is_absolute() or ".." in Path(location).parts or not target.is_relative_to(folder):
+            raise SourceError(
+                f"{where}, outside the model's folder, which is refused",
+                fix="Keep external data beside the .onnx file: onnx.save(model, path, save_as_external_data=True)",
+            )
+        if not target.is_file():
+            raise SourceError(f"{where}, which is not there", fix="Copy the data file beside the .onnx file")
+        size, end = target.stat().st_size, int(tensor.offset or 0) + int(tensor.length or 0)
+        if end > size:
+            raise SourceError(f"{where}, which is cut short: {end} bytes are needed, it has {size}")
+
+
+def _spec(spec: str, value: ir.Value) -> TensorSpec:
+    if not isinstance(value.type, ir.TensorType):
+        raise SourceError(
+            f"input '{value.name}' of {spec} is a {value.type or 'value of no stated type'}, not a tensor"
+        )
+    if value.shape is None:
+        raise SourceError(
+            f"input '{value.name}' of {spec} has no stated shape",
+            fix="Set it with onnx.tools.update_model_dims, or export it again",
+        )
+    return TensorSpec(str(value.name), _dtype(value.type.dtype), _dims(str(value.name), value.shape))
+
+
+def _dtype(dtype: ir.DataType) -> str:
+    return "string" if dtype == ir.DataType.STRING else np.dtype(dtype.numpy()).name
+
+
+def _dims(name: str, shape: ir.Shape) -> tuple[int | str, ...]:
+    """Sizes; a free dimension by its name, or by ``batch`` or ``NAME_dimAXIS`` where the file gives it none."""
+    return tuple(
+        size if isinstance(size, int) else str(size.value or ("batch" if axis == 0 else f"{name}_dim{axis}"))
+        for axis, size in enumerate(shape)
+    )
+
+
+def _apply(item: TensorSpec, flag: InputFlag | None, fixed: dict[str, int]) -> TensorSpec:
+    """Check ``--input`` against what the file says; a number for a free dimension fixes it (kept in ``fixed``)."""
+    if flag is None:
+        return item
+    if flag.dtype != item.dtype:
+        raise UsageError(f"--input '{item.name}': the file says {item.dtype}, got {flag.dtype}")
+    if len(flag.shape) != len(item.shape):
+        raise UsageError(f"--input '{item.name}': the file says {item}, got {len(flag.shape)} dimensions")
+    for axis, (want, got) in enumerate(zip(item.shape, flag.shape, strict=True)):
+        if isinstance(want, int):
+            if axis in flag.free or want != got:
+                raise UsageError(f"--input '{item.name}': the file fixes dimension {axis} at {want}")
+        elif axis not in flag.free and fixed.setdefault(want, got) != got:
+            raise UsageError(f"--input '{item.name}': dimension '{want}' is both {fixed[want]} and {got}")
+    return item
+
+
+def _rename(item: TensorSpec, axes: Sequence[FreeAxis]) -> TensorSpec:
+    shape = list(item.shape)
+    for axis in axes:
+        if axis.input != item.name:
+            continue
+        if isinstance(shape[axis.axis], int):
+            raise UsageError(
+                f"--dynamic {item.name}:{axis.axis}: the file has fixed this dimension at {shape[axis.axis]}",
+                fix="Free it where the file is made, at export",
+            )
+        if axis.chosen:
+            shape[axis.axis] = axis.dim
+    return TensorSpec(item.name, item.dtype, tuple(shape))
+
+
+def _example(item: TensorSpec, flag: InputFlag | None) -> Array:
+    sizes = (
+        flag.shape
+        if flag
+        else tuple(
+            size if isinstance(size, int) else 1 if axis == 0 else _DEFAULT_SIZE for axis, size in enumerate(item.shape)
+        )
+    )
+    if item.dtype == "string":
+        return np.full(sizes, "a", dtype=object)
+    return InputFlag(item.name, item.dtype, sizes, {}).make()
+
+
+def _output(spec: str, path: Path, value: ir.Value, fixed: dict[str, int]) -> TensorSpec:
+    name = str(value.name)
+    shape, dtype = value.shape, value.dtype
+    if shape is None or dtype is None:
+        shape, dtype = _inferred(path, name)
+    if shape is None or dtype is None:
+        raise SourceError(
+            f"output '{name}' of {spec} has no stated shape, and it cannot be inferred",
+            fix="Only tensors of known rank can be outputs; state it in the file",
+        )
+    return TensorSpec(
+        name, _dtype(dtype), tuple(fixed.get(d, d) if isinstance(d, str) else d for d in _dims(name, shape))
+    )
+
+
+def _inferred(path: Path, name: str) -> tuple[ir.Shape | None, ir.DataType | None]:
+    """Shape and dtype of an output by onnx's shape inference, on the graph without its weights."""
+    proto = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False), data_prop=True)
+    value = next(value for value in ir.from_proto(proto).graph.outputs if value.name == name)
+    return value.shape, value.dtype
+
+
+def _description(model: ir.Model) -> str:
+    producer = " ".join(part for part in (model.producer_name, model.producer_version) if part)
+    return f"ONNX opset {model.opset_imports.get('', 0)}{f' by {producer}' if producer else ''}"
