@@ -70,8 +70,9 @@ def _fold(norm: ir.Node) -> str | None:
     if graph is None or len(a) != _channels(linear):
         return "its channels are not those of the node before it"
     dtype = linear.weight.dtype
-    weight = _scaled(linear, a).astype(dtype)
-    bias = ((0.0 if linear.bias is None else linear.bias.astype(np.float64)) * a + b).astype(dtype)
+    with np.errstate(over="ignore"):  # looked at in the next line
+        weight = _scaled(linear, a).astype(dtype)
+        bias = ((0.0 if linear.bias is None else linear.bias.astype(np.float64)) * a + b).astype(dtype)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         return f"the folded weights do not fit {dtype.name}"
 
