@@ -9,7 +9,7 @@ from typing import Any
 from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
-from .repair import can_keep_float, proposals
+from .repair import needs_calibration, proposals
 from .results import CandidateResult
 from .selection import Variant, cores, screen
 from .target import Candidate
@@ -68,9 +68,11 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
     missing = missing_engine(candidate)
     if missing is not None:
         return Assessed(candidate, error=missing)
+    if job.calibration is None and needs_calibration(candidate):
+        return Assessed(candidate, reason="needs samples to calibrate: --data")
     try:
         first = _attempt(candidate, job, threads, frozenset(), "")
-        if first.check is None or first.check.miss is None or not can_keep_float(candidate):
+        if first.check is None or first.check.miss is None or not needs_calibration(candidate):
             return first
         return _repair(first, job, threads)
     except EngineError as error:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 32 * 2**20
 """Feeds go to a worker in chunks of about this size."""
+GOLDEN_SAMPLES = 4
+"""The first samples go into the bundle, with the reference's outputs for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,7 @@ class Built:
     records: tuple[PassRecord, ...]
     info: Mapping[str, Any]  # what the exporter says it did
     keep_float: frozenset[str]
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of every file of the artifact."""
-        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+    size_bytes: int  # of every file of the artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +80,7 @@ class Check:
 
     parity: ParityReport
     metric: MetricReport | None
+    golden_db: float  # signal-to-noise ratio over the first `GOLDEN_SAMPLES` alone
 
     @property
     def miss(self) -> str | None:
@@ -125,7 +124,8 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
     directory = job.workdir / f"{candidate.name.replace(' ', '-')}{tag}"
     directory.mkdir()
     artifact, info = exporter.write(model, directory, candidate.precision, options, context)
-    return Built(candidate, artifact, directory, records, info, keep_float)
+    size_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    return Built(candidate, artifact, directory, records, info, keep_float, size_bytes)
 
 
 def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
@@ -147,14 +147,16 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
     from .evaluate import make_metric
 
     accuracy, precision = job.accuracy, built.candidate.precision
-    meter = ParityMeter()
+    meter, golden = ParityMeter(), ParityMeter()
     metric = make_metric(accuracy.metric) if accuracy.metric else None
     baseline = make_metric(accuracy.metric) if accuracy.metric else None
     done = 0
     for chunk in _chunks(job.expected):
         answers: list[Outputs] = worker.run_many([sample.feeds for sample in chunk])
-        for sample, got in zip(chunk, answers, strict=True):
+        for index, (sample, got) in enumerate(zip(chunk, answers, strict=True), start=done):
             meter.add(sample.expected, got)
+            if index < GOLDEN_SAMPLES:
+                golden.add(sample.expected, got)
             if metric is not None and baseline is not None:
                 metric.add(got, sample.label, sample.expected)
                 baseline.add(sample.expected, sample.label, sample.expected)
@@ -177,7 +179,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
         },
     )
     if metric is None or baseline is None or accuracy.metric is None:
-        return Check(report, None)
+        return Check(report, None, golden.result().sqnr_db)
     value, reference = metric.value(), baseline.value()
     return Check(
         report,
@@ -189,6 +191,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
             max_drop=accuracy.max_drop,
             samples=len(job.expected),
         ),
+        golden.result().sqnr_db,
     )
 
 

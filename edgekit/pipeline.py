@@ -87,7 +87,7 @@ def export(
         PlacementError: every candidate would fall back to a device that the target does not allow.
         EngineError: no engine of the target is installed.
     """
-    from .packing import pack_bundle, self_test
+    from .packing import pack_bundle
     from .reference import reference_for
     from .samples import ReferenceRun
     from .source import load_source
@@ -130,10 +130,8 @@ def export(
                 _raise_why(assessed, job)
         with stages.stage("measure"):
             picked, finalists = _pick(assessed, job, max_time_s)
-        with stages.stage("bundle"):
-            bundle = pack_bundle(picked, finalists, job, records, destination, overwrite)
-        with stages.stage("self-test"):
-            tested = self_test(bundle.path)
+        with stages.stage("bundle and self-test"):
+            _, self_test = pack_bundle(picked, finalists, job, records, destination, overwrite)
     return ExportResult(
         target=profile.name,
         bundle=destination,
@@ -146,15 +144,11 @@ def export(
         reason=_reason(assessed, picked, job),
         placement=dict(picked.placement or {}),
         measured=None if finalists else _why_not_measured(profile),
-        calibration={
-            "data": calibration.spec,
-            "samples": len(calibration),
-            "same_data_as_checked": calibration_data is None,
-        },
+        calibration=_calibration(calibration, calibration_data is None),
         stages=tuple(stages.seconds),
         opset=profile.export.opset,
         graph_nodes=(exported_nodes, count_nodes(graph)),
-        self_test=tested,
+        self_test=self_test,
     )
 
 
@@ -194,14 +188,10 @@ def _refuse_counts(**counts: int | None) -> None:
 
 def _refuse_output(destination: Path, overwrite: bool) -> None:
     """Refuse early what could not be written at the end."""
-    if destination.exists() or destination.is_symlink():
-        if not overwrite:
-            raise OutputError(f"'{destination}' exists already", fix="Choose another name with -o, or add --overwrite.")
-        if destination.is_symlink() or not (destination / "manifest.json").is_file():
-            raise OutputError(f"'{destination}' is not a bundle, so it is not overwritten", fix="Choose another -o.")
+    from .bundle.write import refuse_destination
+
+    refuse_destination(destination, overwrite)
     parent = destination.absolute().parent
-    if not parent.is_dir():
-        raise OutputError(f"the folder '{parent}' does not exist", fix="Create it, or choose another -o.")
     if not os.access(parent, os.W_OK):
         raise OutputError(f"the folder '{parent}' cannot be written to", fix="Choose another place with -o.")
 
@@ -213,13 +203,14 @@ def _datasets(
     preprocess: str | None,
     samples: int,
     calibration_samples: int,
-) -> tuple[Dataset, Dataset]:
-    """The samples to check on and those to calibrate with; the model's example where no data are given."""
+) -> tuple[Dataset, Dataset | None]:
+    """The samples to check on (without data: the model's example), and those to calibrate with (real data, or None)."""
     from .data import Dataset, load_data
 
-    given = load_data(data, model.inputs, preprocess=preprocess) if data else Dataset.from_example(model.example)
+    given = load_data(data, model.inputs, preprocess=preprocess) if data else None
     other = load_data(calibration_data, model.inputs, preprocess=preprocess) if calibration_data else given
-    return given.take(samples), other.take(calibration_samples)
+    checked = given.take(samples) if given else Dataset.from_example(model.example)
+    return checked, other.take(calibration_samples) if other else None
 
 
 def _refuse_rules(rules: Accuracy, offered: Sequence[Candidate], has_labels: bool) -> None:
@@ -295,9 +286,7 @@ def _pick(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[As
     return next(item for item in passed if item.candidate.name == winner), finalists
 
 
-def _table(
-    assessed: Sequence[Assessed], finalists: Sequence[Variant], picked: Assessed
-) -> tuple[CandidateResult, ...]:
+def _table(assessed: Sequence[Assessed], finalists: Sequence[Variant], picked: Assessed) -> tuple[CandidateResult, ...]:
     """Every candidate's result: the pick first, then the others by p50, those that are out last."""
 
     def best(item: Assessed) -> Variant | None:
@@ -320,6 +309,12 @@ def _why_not_measured(target: Target) -> str:
     if target.measure.where == "device":
         return f"target '{target.name}' is measured on the device itself"
     return f"this machine is {machine()}, the target {' or '.join(target.arch)}"
+
+
+def _calibration(calibration: Dataset | None, same_data: bool) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    return {"data": calibration.spec, "samples": len(calibration), "same_data_as_checked": same_data}
 
 
 def _reason(assessed: Sequence[Assessed], picked: Assessed, job: Job) -> str:

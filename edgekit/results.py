@@ -147,7 +147,7 @@ class ExportResult:
     reason: str  # one line: why this one ("2.8x faster than fp32 at the same top1", "not quantized: …")
     placement: Mapping[str, int]
     measured: str | None  # None: measured here; else why not ("this machine is x86_64, the target aarch64")
-    calibration: Mapping[str, Any]
+    calibration: Mapping[str, Any] | None  # None: no data to calibrate with
     stages: tuple[tuple[str, float], ...]  # (name, seconds)
     opset: int = 0
     graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes
@@ -176,7 +176,7 @@ class ExportResult:
             "measured": self.measured is None,
             "not_measured_because": self.measured,
             "metric": pick.metric.to_json() if pick.metric else None,
-            "calibration": dict(self.calibration),
+            "calibration": dict(self.calibration) if self.calibration is not None else None,
             "opset": self.opset,
             "nodes": {"exported": self.graph_nodes[0], "after_passes": self.graph_nodes[1]},
             "self_test": self.self_test,

@@ -37,7 +37,7 @@ def bundle_readme(
     rows += [f"| out | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in outputs]
     return f"""# {name}
 
-A {precision} model for target `{target}`, made by edgekit. It needs Python 3.11 or later, numpy and {engine}:
+A model for target `{target}` in {precision}, made by edgekit. It needs Python 3.11 or later, numpy and {engine}:
 
     {install} numpy
     python run.py            # self-test: checks every file's hash, then the answers against the golden ones

@@ -1,0 +1,180 @@
+"""The picked candidate → a bundle that has passed its own self-test."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__, plugins
+from .assess import Assessed
+from .bundle import Bundle, EngineUse, Manifest, write_bundle
+from .candidates import GOLDEN_SAMPLES, Job
+from .contracts import PassRecord, Tolerance
+from .errors import ParityError
+from .report.bundle_readme import bundle_readme
+from .report.units import latency as shown
+from .target import machine
+
+if TYPE_CHECKING:
+    from .selection import Variant
+
+GOLDEN_MARGIN_DB = 6.0
+"""The self-test allows twice the error measured here: other CPUs add numbers up in another order."""
+MAX_GOLDEN_DB = 100.0
+"""No self-test asks for more than float32 holds on every machine; equal outputs would have an infinite ratio here."""
+SELF_TEST_TIMEOUT_S = 600
+
+
+def pack_bundle(
+    picked: Assessed,
+    finalists: Sequence[Variant],
+    job: Job,
+    shared_passes: Sequence[PassRecord],
+    destination: Path,
+    overwrite: bool,
+) -> tuple[Bundle, str]:
+    """Write the bundle and run its self-test, in a fresh process, before it appears at ``destination``.
+
+    Args:
+        picked: the candidate; was built and checked.
+        finalists: what was measured to the end, the best first; empty where nothing was measured here.
+        job: the export.
+        shared_passes: records of the passes that every candidate shares.
+        destination: the bundle's folder.
+        overwrite: replace a bundle that is there.
+
+    Returns:
+        The bundle, and the line its self-test printed.
+
+    Raises:
+        ParityError: the bundle's self-test failed.
+        OutputError: ``destination`` cannot be written.
+    """
+    built, outcome = picked.built, picked.check
+    assert built is not None and outcome is not None, "a picked candidate was built and checked"
+    measured = next((item for item in finalists if item.built is built), None)
+    runtime_class = plugins.load("runtimes", picked.candidate.runtime)
+    runtime = runtime_class()
+    golden = job.expected.first(GOLDEN_SAMPLES)
+    parity = outcome.parity
+    manifest = Manifest(
+        name=destination.name.removesuffix(".edgekit"),
+        target=job.target.name,
+        precision=picked.candidate.precision,
+        runtime=EngineUse(
+            name=runtime.name,
+            version=runtime.version(),
+            options=dict(measured.options if measured else picked.options or {}),
+            install=runtime.install,
+        ),
+        artifact_file=f"model/{built.artifact.path.relative_to(built.directory).as_posix()}",
+        artifact_format=built.artifact.format,
+        inputs=built.artifact.inputs,
+        outputs=built.artifact.outputs,
+        placement=dict(picked.placement or {}),
+        parity=parity.to_json(),
+        metric=outcome.metric.to_json() if outcome.metric else None,
+        passes=(*shared_passes, *built.records),
+        source={**job.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
+        calibration={"data": job.calibration.spec, "samples": len(job.calibration)} if job.calibration else None,
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    tested: list[str] = []
+    bundle = write_bundle(
+        destination,
+        manifest=manifest,
+        model_dir=built.directory,
+        golden=[(sample.feeds, sample.expected) for sample in golden],
+        golden_tolerance=_golden_tolerance(outcome.golden_db, parity.tolerance),
+        readme=bundle_readme(
+            name=manifest.name,
+            target=job.target.name,
+            engine=f"{runtime.name} {manifest.runtime.version}",
+            install=runtime.install,
+            precision=picked.candidate.precision,
+            inputs=manifest.inputs,
+            outputs=manifest.outputs,
+            parity=_parity_line(picked, job),
+            measured=_measured_line(measured, job),
+        ),
+        runtime_module_file=Path(inspect.getfile(runtime_class)),
+        overwrite=overwrite,
+        check=lambda written: tested.append(self_test(written.path)),
+    )
+    return bundle, tested[0]
+
+
+def self_test(folder: Path) -> str:
+    """Run a bundle's ``run.py`` as its user would, in a process of its own, and return the line it prints.
+
+    Raises:
+        ParityError: it failed; with its own words.
+    """
+    # -I: nothing of this process' folder or environment; what runs is the bundle's own code.
+    command = [sys.executable, "-I", "run.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SELF_TEST_TIMEOUT_S)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise ParityError(f"the bundle's self-test failed with exit code {done.returncode}", details=words[-20:])
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "passed"
+
+
+def _golden_tolerance(measured_db: float, allowed: Tolerance) -> Tolerance:
+    """What the self-test holds: twice the error measured on the golden samples, or the target's bound if it is wider."""
+    return Tolerance(sqnr_db=min(measured_db - GOLDEN_MARGIN_DB, _as_sqnr_db(allowed), MAX_GOLDEN_DB))
+
+
+def _as_sqnr_db(tolerance: Tolerance) -> float:
+    """The weakest SQNR in dB that a tolerance allows: SQNR = −20·log10(relative L2), from their definitions."""
+    from math import inf, log10
+
+    bounds = [] if tolerance.sqnr_db is None else [tolerance.sqnr_db]
+    if tolerance.rel_l2 is not None:
+        bounds.append(-20 * log10(tolerance.rel_l2) if tolerance.rel_l2 > 0 else inf)
+    return min(bounds, default=inf)
+
+
+def _parity_line(picked: Assessed, job: Job) -> str:
+    assert picked.check is not None
+    parity, metric = picked.check.parity, picked.check.metric
+    text = (
+        f"Checked against {parity.reference} on {parity.samples} samples: "
+        f"relative L2 error {parity.rel_l2:.2g} (SQNR {parity.sqnr_db:.1f} dB)."
+    )
+    if metric:
+        text += f" {metric.name}: {metric.value:.4f} (reference {metric.reference:.4f})."
+    if not job.target.runs_here():
+        text += f" Checked on {machine()}, not on the device."
+    return text
+
+
+def _measured_line(measured: Variant | None, job: Job) -> str:
+    if measured is None:
+        return f"Latency was not measured: this was exported on {machine()} for target `{job.target.name}`."
+    latency = measured.latency()
+    device = job.device.describe()
+    return (
+        f"Measured where it was exported ({device['cpu'] or device['machine']}, "
+        f"{measured.in_force.get('threads')} threads): p50 {shown(latency.p50_s.value)} "
+        f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
+        f"{latency.n} runs in {latency.processes} processes)."
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what made the bundle; those not installed are left out."""
+    found = {"edgekit": __version__, "python": platform.python_version()}
+    for name in ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "transformers", "numpy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
