@@ -70,6 +70,7 @@ def _complete_in_shell(group: click.Group) -> None:
 
 
 @click.group(
+    "edgekit",
     cls=Edgekit,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Every command takes --json, -q, --debug and --help (with an example).",

@@ -177,16 +177,25 @@ def _plain(message: str) -> str:
 
 
 def _stdout_is_closed() -> bool:
-    """Whether writing to stdout fails. If so it is pointed at nothing, so that the interpreter's exit is quiet."""
+    """Whether stdout is a pipe that nobody reads. If so it is pointed at nothing, so that the exit is quiet."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fd = sys.stdout.fileno()
+        if not _nobody_reads(fd):
+            return False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
+    except (OSError, ValueError):  # no file behind it, or closed already
+        return False
+    return True
+
+
+def _nobody_reads(fd: int) -> bool:
+    import select
+
+    if not hasattr(select, "poll"):  # Windows
         return True
-    except ValueError:  # already closed
-        return True
-    return False
+    poll = select.poll()
+    poll.register(fd, 0)  # an error is reported whether asked for or not
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 @contextlib.contextmanager

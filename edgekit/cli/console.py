@@ -11,9 +11,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ..progress import TerminalProgress
+if TYPE_CHECKING:
+    from ..progress import TerminalProgress
 
 DEFAULT_WIDTH = 110
 """Columns where stdout is no terminal."""
@@ -50,6 +51,8 @@ class Console:
 @contextlib.contextmanager
 def open_console(*, json: bool, quiet: bool, debug: bool) -> Iterator[Console]:
     """Keep stdout for the result alone, and libraries quiet (unless ``debug``), while a command runs."""
+    from ..progress import TerminalProgress
+
     with _result_stream() as out, _quiet_libraries(active=not debug):
         terminal = out.isatty()
         yield Console(

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from ..results import Interval
+if TYPE_CHECKING:
+    from ..results import Interval
 
 _SECONDS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
