@@ -23,14 +23,17 @@ class InferShapes(GraphPass):
 
     def rewrite(self, model: ir.Model) -> tuple[ir.Model, Change]:
         """Infer, take over what became more precise, and say what stays unknown."""
+        light, complaint = _weightless(model), ""
         try:
-            inferred = onnx.shape_inference.infer_shapes(_weightless(model), data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
-            return model, Change(False, f"onnx's shape inference refuses the graph: {error}")
-        changed = _merge(model, ir.serde.deserialize_model(inferred))
+            # Not strict, it infers what it can around the node that it cannot make sense of.
+            complaint = f"; onnx says: {' '.join(str(error).split())}"
+            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+        changed = _merge(model, ir.from_proto(inferred))
         values = [value for graph in model.graphs() for node in graph for value in node.outputs if value.name]
         unknown = sum(value.shape is None for value in values)
-        rest = f"; {unknown} stay unknown" if unknown else ""
+        rest = (f"; {unknown} stay unknown" if unknown else "") + complaint
         return model, Change.of(
             changed,
             f"found {changed} of {len(values)} shapes{rest}",

@@ -140,7 +140,8 @@ def graph_of(text: str, weights: Mapping[str, Array] | None = None, opset: int =
 
     For example ``graph_of("(float[2, 3] x, float[3, 4] w) => (float[2, 4] y) { y = MatMul (x, w) }", {"w": array})``.
     """
-    model = ir.from_onnx_text(f'<ir_version: 10, opset_import: ["" : {opset}, "com.microsoft" : 1]> case {text}')
+    more = ', "com.microsoft" : 1' if "com.microsoft." in text else ""
+    model = ir.from_onnx_text(f'<ir_version: 10, opset_import: ["" : {opset}{more}]> case {text}')
     for name, array in (weights or {}).items():
         value = next(item for item in model.graph.inputs if item.name == name)
         model.graph.inputs.remove(value)
