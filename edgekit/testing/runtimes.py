@@ -1,0 +1,194 @@
+"""The conformance kit for runtimes: what every adapter must do, whatever its engine.
+
+Subclass `RuntimeConformance` in your own tests and supply one fixture; pytest does the rest:
+
+    class TestMyEngine(RuntimeConformance):
+        @pytest.fixture
+        def runtime_case(self, tmp_path):
+            return RuntimeCase(MyEngine(), artifact, feeds, expected, Tolerance(rel_l2=1e-5))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Runtime, Session, Tolerance, options_from
+from ..errors import EngineError, UsageError
+from ..measure.parity import ParityMeter
+
+
+@dataclass(frozen=True)
+class RuntimeCase:
+    """One small model for one runtime.
+
+    Args:
+        runtime: an instance of the adapter.
+        artifact: a model in a format that the adapter opens, with at least one floating-point input.
+        feeds: inputs for it.
+        expected: its outputs, by something other than this engine.
+        tolerance: how far the engine may be from ``expected``; state why where you state it.
+    """
+
+    runtime: Runtime
+    artifact: Artifact
+    feeds: Feeds
+    expected: Outputs
+    tolerance: Tolerance
+
+    def open(self, **options: Any) -> Session:
+        """A session with the given options."""
+        return self.runtime.open(self.artifact, self.runtime.Options(**options))
+
+
+class RuntimeConformance:
+    """Subclass it and supply the fixture ``runtime_case``."""
+
+    @pytest.fixture
+    def runtime_case(self) -> RuntimeCase:
+        """The one thing a subclass supplies."""
+        raise NotImplementedError("supply the fixture `runtime_case`")
+
+    def test_describes_itself(self, runtime_case: RuntimeCase) -> None:
+        """Name, formats, install line and version are there."""
+        runtime = runtime_case.runtime
+        assert runtime.name.isidentifier()
+        assert runtime_case.artifact.format in runtime.formats
+        assert runtime.install.startswith(("pip install ", "apt install ", "https://"))
+        assert runtime.version()[0].isdigit()
+
+    def test_options_are_a_frozen_dataclass_with_threads(self, runtime_case: RuntimeCase) -> None:
+        """A target's [runtime.options] become this class; ``threads`` is what edgekit tunes on every engine."""
+        options = runtime_case.runtime.Options
+        assert dataclasses.is_dataclass(options)
+        assert options.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        assert options().threads == 0
+        with pytest.raises(UsageError, match="'threads' must be int"):
+            options_from(options, {"threads": "many"}, "[runtime.options]")
+
+    def test_importing_the_adapter_imports_no_engine(self, runtime_case: RuntimeCase) -> None:
+        """`edgekit --help` must stay fast, and a bundle needs its one engine only."""
+        module = type(runtime_case.runtime).__module__
+        if not module.startswith("edgekit."):
+            pytest.skip("the adapter is not part of an installed package")
+        code = (
+            f"import sys; import {module}; "
+            "print([name for name in ('torch', 'onnx', 'onnxruntime', 'openvino') if name in sys.modules])"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert result.stdout.strip() == "[]"
+
+    def test_computes_what_is_expected(self, runtime_case: RuntimeCase) -> None:
+        """Right names, dtypes, shapes and values."""
+        session = runtime_case.open()
+        meter = ParityMeter()
+        meter.add(runtime_case.expected, session.run(runtime_case.feeds))
+        assert meter.result().misses(runtime_case.tolerance) == []
+        assert [spec.name for spec in session.outputs] == list(runtime_case.expected)
+        assert {spec.name for spec in session.inputs} <= set(runtime_case.feeds)
+
+    def test_specs_fit_the_arrays(self, runtime_case: RuntimeCase) -> None:
+        """A session's own account of its inputs and outputs holds for real arrays."""
+        session = runtime_case.open()
+        for spec in session.inputs:
+            assert spec.refuses(runtime_case.feeds[spec.name]) is None
+        for spec in session.outputs:
+            assert spec.refuses(runtime_case.expected[spec.name]) is None
+
+    def test_outputs_are_fresh(self, runtime_case: RuntimeCase) -> None:
+        """What `run` returned does not change when it runs again, and may be written to."""
+        session = runtime_case.open()
+        first = session.run(runtime_case.feeds)
+        kept = {name: array.copy() for name, array in first.items()}
+        second = session.run({name: _other(array) for name, array in runtime_case.feeds.items()})
+        for name, array in first.items():
+            np.testing.assert_array_equal(array, kept[name])
+            assert array.flags.writeable
+            assert not np.shares_memory(array, second[name])
+
+    def test_feeds_are_left_as_they_were(self, runtime_case: RuntimeCase) -> None:
+        """Also where they are read-only, or not in C order."""
+        feeds = {name: np.asfortranarray(array) for name, array in runtime_case.feeds.items()}
+        for array in feeds.values():
+            array.flags.writeable = False
+        session = runtime_case.open()
+        meter = ParityMeter()
+        meter.add(runtime_case.expected, session.run(feeds))
+        assert meter.result().misses(runtime_case.tolerance) == []
+        for name, array in runtime_case.feeds.items():
+            np.testing.assert_array_equal(feeds[name], array)
+
+    def test_bind_runs_each_time_and_survives_run(self, runtime_case: RuntimeCase) -> None:
+        """The hot call is independent of `run`, and several may live at once."""
+        session = runtime_case.open()
+        one, other = session.bind(runtime_case.feeds), session.bind(runtime_case.feeds)
+        for _ in range(3):
+            one()
+            other()
+        meter = ParityMeter()
+        meter.add(runtime_case.expected, session.run(runtime_case.feeds))
+        one()
+        assert meter.result().misses(runtime_case.tolerance) == []
+
+    def test_threads_are_in_force(self, runtime_case: RuntimeCase) -> None:
+        """What was asked for is what the engine reports."""
+        assert runtime_case.open(threads=1).in_force()["threads"] == 1
+        assert "precision" in runtime_case.open().in_force()
+
+    def test_placement_tells_or_says_why_not(self, runtime_case: RuntimeCase) -> None:
+        """Never an empty answer."""
+        placement = runtime_case.open().placement()
+        assert isinstance(placement, Placement)
+        assert bool(placement.nodes) != bool(placement.unknown)
+        assert all(node.device and node.op_type for node in placement.nodes)
+
+    def test_refuses_wrong_feeds(self, runtime_case: RuntimeCase) -> None:
+        """By name, with what was got and what is allowed."""
+        session = runtime_case.open()
+        name = session.inputs[0].name
+        feeds: Mapping[str, Array] = runtime_case.feeds
+        for call in (session.run, session.bind):
+            with pytest.raises(EngineError, match=f"input '{name}' .*was not fed"):
+                call({key: array for key, array in feeds.items() if key != name})
+            with pytest.raises(EngineError, match="no input 'surplus'"):
+                call({**feeds, "surplus": np.zeros(1, np.float32)})
+            with pytest.raises(EngineError, match=f"'{name}' must be .*, got complex64"):
+                call({**feeds, name: feeds[name].astype(np.complex64)})
+
+    def test_refuses_a_file_that_is_no_model(self, runtime_case: RuntimeCase, tmp_path: Path) -> None:
+        """In the engine's own words, on one line."""
+        path = tmp_path / f"broken{runtime_case.artifact.path.suffix}"
+        path.write_bytes(b"this is no model")
+        with pytest.raises(EngineError) as raised:
+            runtime_case.runtime.open(
+                dataclasses.replace(runtime_case.artifact, path=path), runtime_case.runtime.Options()
+            )
+        assert "\n" not in raised.value.what
+        assert "broken" in raised.value.what
+
+    def test_refuses_a_missing_file(self, runtime_case: RuntimeCase, tmp_path: Path) -> None:
+        """By its path."""
+        missing = dataclasses.replace(runtime_case.artifact, path=tmp_path / "nowhere.model")
+        with pytest.raises(EngineError, match=r"nowhere\.model' does not exist"):
+            runtime_case.runtime.open(missing, runtime_case.runtime.Options())
+
+    def test_close(self, runtime_case: RuntimeCase) -> None:
+        """Twice is fine; using it afterwards is an error that says so."""
+        session = runtime_case.open()
+        session.close()
+        session.close()
+        with pytest.raises(EngineError, match="closed"):
+            session.run(runtime_case.feeds)
+
+
+def _other(array: Array) -> Array:
+    """An array of the same dtype and shape with other values; integers (which may be indices) keep theirs."""
+    return (array + 1).astype(array.dtype) if array.dtype.kind == "f" else array
