@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -58,15 +59,27 @@ def load(data: bytes | Path) -> dict[str, Array]:
         ValueError: it is damaged, or holds a dtype that cannot be restored here (``ml_dtypes`` is missing).
         OSError: the file cannot be read.
     """
-    try:
-        with np.load(io.BytesIO(data) if isinstance(data, bytes) else data, allow_pickle=False) as file:
-            arrays: dict[str, Array] = {name: file[name] for name in file.files}
-            extended = json.loads(str(arrays.pop(_DTYPES))) if _DTYPES in arrays else {}
-    except (zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise ValueError(f"not a readable .npz: {error}") from error
-    for name, dtype in extended.items():
-        arrays[name] = arrays[name].view(_extension_dtype(dtype))
-    return arrays
+    with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as stream:
+        try:
+            arrays = _read(stream)
+            extended: dict[str, str] = json.loads(str(arrays.pop(_DTYPES))) if _DTYPES in arrays else {}
+        except Exception as error:  # damage can surface as nearly any exception of zipfile's and numpy's
+            raise ValueError(f"not a readable .npz: {error}") from error
+    return {
+        name: array.view(_extension_dtype(extended[name])) if name in extended else array
+        for name, array in arrays.items()
+    }
+
+
+def _read(stream: IO[bytes]) -> dict[str, Array]:
+    with zipfile.ZipFile(stream) as archive:
+        arrays = {}
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:  # so that it is no larger than it looks
+                raise ValueError(f"'{entry.filename}' is compressed")
+            with archive.open(entry) as file:
+                arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+        return arrays
 
 
 def _extension_dtype(name: str) -> np.dtype[np.generic]:

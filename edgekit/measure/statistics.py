@@ -110,8 +110,11 @@ def percentile_intervals(
 
     A replicate draws processes with replacement, then as many blocks of each as it has, with replacement: a block stays
     whole, so that correlation within it is kept. The interval runs between the (1 ∓ confidence)/2 quantiles of the
-    replicates' percentiles, and always holds the estimate. With one process the spread between processes is unknown and
-    not in it.
+    replicates' percentiles, and always holds the estimate.
+
+    Simulated coverage of a nominal 0.95, three processes: 0.93 or more on AR(1) series with ρ up to 0.99 (n = 10,000),
+    but about 0.75 where the processes differ by half a standard deviation: three are too few to know their spread. With
+    one process that spread is not in it at all.
 
     Source: Davison and Hinkley, "Bootstrap Methods and their Application" (1997), sections 3.8 (hierarchical data) and
     8.2.3 (block resampling).

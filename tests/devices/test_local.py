@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.contracts import Artifact, TensorSpec
+from edgekit.devices import device_for
+from edgekit.errors import EngineError, UsageError
+
+
+def test_describes_this_machine() -> None:
+    found = device_for("local").describe()
+    assert set(found) == {"machine", "board", "cpu", "cores", "usable_cores", "memory_bytes", "os", "python"}
+    assert found["machine"] == os.uname().machine
+    assert found["cores"] >= found["usable_cores"] >= 1
+    assert found["memory_bytes"] > 2**28
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_opens_a_worker() -> None:
+    spec = (TensorSpec("x", "float32", (2,)),)
+    artifact = Artifact(Path("none"), "onnx", "fp32", spec, spec)
+    with device_for("local").open(artifact, "null", {"threads": 3}, [{"x": np.ones(2, "f")}]) as worker:
+        assert worker.info.in_force["threads"] == 3
+        assert worker.measure(min_runs=4).size == 4
+
+
+def test_an_unknown_runtime_is_suggested() -> None:
+    with pytest.raises(UsageError, match=r"runtime 'onnxruntim' is not known. Did you mean 'onnxruntime'"):
+        device_for("local").open(Artifact(Path("x"), "onnx", "fp32", (), ()), "onnxruntim", {})
+
+
+@pytest.mark.parametrize("url", ["ssh://pi@10.0.0.7", "adb://1234"])
+def test_devices_of_a_later_version(url: str) -> None:
+    with pytest.raises(
+        EngineError, match=r"are not in this version. Copy the bundle there and run: python run.py bench"
+    ):
+        device_for(url)
+
+
+@pytest.mark.parametrize("url", ["", "here", "ssh", "http://x", "Local"])
+def test_what_is_no_device(url: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a device\. Allowed: local, ssh://"):
+        device_for(url)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgekit.contracts import Array
+from edgekit.errors import DataError, UsageError
+from edgekit.measure.metrics import METRICS, Mean, named_metric
+
+FLOATS = st.floats(-1e3, 1e3, width=32)
+
+
+def value(name: str, got: Array, *, label: object = None, reference: Array | None = None) -> float:
+    metric = named_metric(name)
+    metric.add({"y": got}, label, None if reference is None else {"y": reference})
+    return metric.value()
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays("float32", (7, 9), elements=FLOATS, unique=True), st.integers(0, 8))
+def test_top_k_against_sorting(scores: Array, label: int) -> None:
+    ranked = np.argsort(-scores, axis=1, kind="stable")
+    labels = np.full(7, label)
+    assert value("top1", scores, label=labels) == np.mean(ranked[:, 0] == label)
+    assert value("top5", scores, label=labels) == np.mean([label in row[:5] for row in ranked])
+
+
+def test_equal_scores_rank_by_their_index() -> None:
+    scores = np.zeros((1, 7), np.int8)
+    assert value("top1", scores, label=0) == 1.0
+    assert value("top1", scores, label=1) == 0.0
+    assert value("top5", scores, label=4) == 1.0
+    assert value("top5", scores, label=5) == 0.0
+
+
+def test_labels_of_a_batch_and_of_tokens() -> None:
+    scores = np.eye(6, dtype=np.float32).reshape(2, 3, 6)
+    assert value("top1", scores, label=np.array([[0, 1, 2], [3, 4, 0]])) == pytest.approx(5 / 6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays("float32", (3, 4), elements=FLOATS), hnp.arrays("float32", (3, 4), elements=FLOATS))
+def test_distances_against_their_definitions(got: Array, want: Array) -> None:
+    g, w = got.astype(float), want.astype(float)
+    assert value("mse", got, reference=want) == pytest.approx(np.mean((g - w) ** 2))
+    assert value("agreement", got, reference=want) == np.mean(g.argmax(1) == w.argmax(1))
+    noise = ((g - w) ** 2).sum()
+    sqnr = value("sqnr_db", got, reference=want)
+    if noise == 0:
+        assert sqnr == math.inf
+    elif not w.any():
+        assert sqnr == -math.inf
+    else:
+        assert sqnr == pytest.approx(10 * np.log10((w**2).sum() / noise))
+    norms = np.linalg.norm(g, axis=1) * np.linalg.norm(w, axis=1)
+    if (norms > 1e-6).all():
+        assert value("cosine", got, reference=want) == pytest.approx(np.mean((g * w).sum(1) / norms))
+
+
+@pytest.mark.parametrize(("got", "want", "expected"), [([0, 0], [0, 0], 1.0), ([1, 0], [0, 0], 0.0)])
+def test_cosine_of_zeros(got: list[float], want: list[float], expected: float) -> None:
+    assert value("cosine", np.array(got), reference=np.array(want)) == expected
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_streaming_equals_one_large_sample(name: str) -> None:
+    random = np.random.default_rng(0)
+    got, want = random.standard_normal((2, 30, 8)).astype("float32")
+    labels = random.integers(0, 8, 30)
+    metric = named_metric(name)
+    for row in range(30):
+        metric.add({"y": got[row : row + 1]}, labels[row], {"y": want[row : row + 1]})
+    assert metric.samples == 30
+    assert metric.value() == pytest.approx(value(name, got, label=labels, reference=want))
+
+
+def test_what_each_needs() -> None:
+    made = {name: named_metric(name) for name in METRICS}
+    assert {name for name, metric in made.items() if metric.needs_labels} == {"top1", "top5"}
+    assert {name for name, metric in made.items() if metric.needs_reference} == {
+        "mse",
+        "cosine",
+        "sqnr_db",
+        "agreement",
+    }
+    assert {name for name, metric in made.items() if not metric.higher_is_better} == {"mse"}
+
+
+def test_the_output_is_the_first_or_the_named_one() -> None:
+    outputs = {"a": np.array([[0.0, 1.0]]), "b": np.array([[1.0, 0.0]])}
+    for spec, expected in (("top1", 0.0), ("top1:a", 0.0), ("top1:b", 1.0)):
+        metric = named_metric(spec)
+        metric.add(outputs, 0)
+        assert metric.value() == expected
+    with pytest.raises(UsageError, match=r"the model has no such output. Allowed: a, b\."):
+        named_metric("top1:logits").add(outputs, 0)
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(UsageError, match=r"metric 'top2' is not known. Did you mean 'top[15]'\?"):
+        named_metric("top2")
+
+
+@pytest.mark.parametrize(
+    ("name", "got", "label", "reference", "text"),
+    [
+        ("top1", np.ones((1, 3)), None, None, "needs labels, and sample 0 has none"),
+        ("mse", np.ones(3), None, None, "there are none"),
+        ("mse", np.ones(3), None, np.ones(4), "the reference's output is float64 4, the engine's float64 3"),
+        ("top1", np.ones((1, 3)), 3, None, "must be one of 0 to 2, got 3"),
+        ("top1", np.ones((1, 3)), -1, None, "must be one of 0 to 2, got -1"),
+        ("top1", np.ones((2, 3)), [1], None, "1 labels for 2 rows of scores"),
+        ("top1", np.ones((1, 3)), 0.5, None, "needs class numbers as labels, got float64 scalar"),
+        ("top1", np.ones((4, 1)), 0, None, "at least 2 classes on the last axis, got float64 4x1"),
+        ("top1", np.array([[1, np.nan]]), 0, None, "output 'y' holds NaN at sample 0"),
+        ("cosine", np.ones(2), None, np.array([np.nan, 1]), "output 'y' holds NaN"),
+        ("mse", np.array(["a"]), None, np.array(["a"]), "needs numbers, and output 'y' is <?str"),
+    ],
+)
+def test_what_cannot_be_judged(name: str, got: Array, label: object, reference: Array | None, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        value(name, got, label=label, reference=reference)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_no_samples(name: str) -> None:
+    with pytest.raises(DataError, match="was given no samples"):
+        named_metric(name).value()
+
+
+def test_the_mean_of_a_function() -> None:
+    metric = Mean(lambda outputs, label: outputs["y"].sum() + label, "own.py:f", higher_is_better=False)
+    metric.add({"y": np.ones(2)}, 1)
+    metric.add({"y": np.ones(2)}, 3)
+    assert metric.value() == 4.0
+    assert not metric.higher_is_better
+
+
+@pytest.mark.parametrize("result", [math.nan, math.inf, None, "x", np.ones(2)])
+def test_a_function_must_return_a_finite_number(result: object) -> None:
+    metric = Mean(lambda outputs, label: result, "own.py:f")  # type: ignore[arg-type, return-value]
+    with pytest.raises(DataError, match=r"metric own.py:f must return a finite number, got .* at sample 0"):
+        metric.add({"y": np.ones(2)})
