@@ -102,7 +102,7 @@ def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
     """Leave more and more of the worst nodes in floating point until the accuracy holds, or give up."""
     assert first.check is not None
     last = first
-    for number, proposal in enumerate(proposals(first.candidate, first.check, job), start=1):
+    for number, proposal in enumerate(proposals(first.check, job), start=1):
         again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{number}")
         if again.reason is not None:  # nothing would be left to quantize
             break

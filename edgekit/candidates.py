@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from .errors import EngineError
 from .graph import clone
 from .measure.parity import ParityMeter
 from .passes import GraphPass, PassContext, Result
+from .repair import Rankings
 from .results import MetricReport, ParityReport
 from .samples import ReferenceRun
 from .target import Candidate, PassSpec, Target
@@ -46,6 +47,7 @@ class Job:
     device: LocalDevice
     workdir: Path
     progress: Progress
+    rankings: Rankings = field(default_factory=Rankings)
 
     def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
         """What passes and exporters may look at for an engine."""

@@ -128,7 +128,7 @@ def self_test(folder: Path) -> str:
 
 
 def _golden_tolerance(measured_db: float, allowed: Tolerance) -> Tolerance:
-    """What the self-test holds: twice the error measured on the golden samples, or the target's bound if it is wider."""
+    """What the self-test holds: twice the error measured on the golden samples, or the target's bound if wider."""
     return Tolerance(sqnr_db=min(measured_db - GOLDEN_MARGIN_DB, _as_sqnr_db(allowed), MAX_GOLDEN_DB))
 
 

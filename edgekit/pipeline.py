@@ -57,8 +57,8 @@ def export(
     """Export a model for a target: build every candidate, check it in its engine, measure, bundle the fastest.
 
     Args:
-        source: ``file.py:factory``, ``package.module:factory``, a Hugging Face directory or id, a ``.pt2``, a ``.onnx``,
-            or an ``nn.Module`` with its example inputs.
+        source: ``file.py:factory``, ``package.module:factory``, a Hugging Face directory or id, a ``.pt2``, a
+            ``.onnx``, or an ``nn.Module`` with its example inputs.
         target: a target's name, or the path of its TOML file.
         output: the bundle's folder; default ``NAME.edgekit`` in the current folder.
         data: samples to check on (and to calibrate with, unless ``calibration_data`` is given).

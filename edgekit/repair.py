@@ -1,16 +1,23 @@
-"""When int8 misses the accuracy: which nodes to leave in floating point, a few more at every try."""
+"""When int8 misses the accuracy: which nodes to leave in floating point, more of them at every try."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import plugins
 from .target import Candidate
 
 if TYPE_CHECKING:
+    from . import sensitivity
     from .candidates import Check, Job
+
+MAX_TRIES = 5
+MARGIN_DB = 1.0
+"""How much better than its tolerance the simulation must be: the engine rounds a little differently."""
+METRIC_STEP_DB = 6.0
+"""Where a metric missed and not parity: how much better the next try must be. No formula leads from dB to a metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +25,28 @@ class Proposal:
     """Nodes to leave in floating point."""
 
     nodes: frozenset[str]
-    modules: tuple[str, ...]  # their PyTorch modules, the most harmful first
+    modules: tuple[str, ...]  # their PyTorch modules (or names, without), the most harmful first
+    of: int  # nodes that could be quantized
 
     def describe(self) -> str:
         """``3 of 24 nodes (encoder.layer.0.output.dense, …)``."""
         shown = ", ".join(self.modules[:3]) + (", …" if len(self.modules) > 3 else "")
-        return f"{len(self.nodes)} node{'s' if len(self.nodes) > 1 else ''} ({shown})"
+        return f"{len(self.nodes)} of {self.of} nodes ({shown})"
+
+
+@dataclass
+class Rankings:
+    """The ranking of one export's nodes by the damage they do; made when first asked for, then shared."""
+
+    _by_goal: dict[float, sensitivity.Proposal] = field(default_factory=dict)
+
+    def reach(self, goal_db: float, job: Job) -> sensitivity.Proposal:
+        """The smallest set of nodes in floating point that reaches ``goal_db`` in the simulation, and the ranking."""
+        from .sensitivity import propose
+
+        if goal_db not in self._by_goal:
+            self._by_goal[goal_db] = propose(job.graph, job.pass_context("onnxruntime"), goal_db)
+        return self._by_goal[goal_db]
 
 
 def needs_calibration(candidate: Candidate) -> bool:
@@ -32,6 +55,25 @@ def needs_calibration(candidate: Candidate) -> bool:
     return calibrated or "quantize" in candidate.export_options
 
 
-def proposals(candidate: Candidate, missed: Check, job: Job) -> Iterator[Proposal]:
-    """Sets of nodes to leave in floating point, growing from try to try."""
-    return iter(())
+def proposals(missed: Check, job: Job) -> Iterator[Proposal]:
+    """Sets of nodes to leave in floating point, growing from try to try, until nothing would be left to quantize."""
+    first = job.rankings.reach(_goal_db(missed), job)
+    total = sum(len(item.nodes) for item in first.damage)
+    groups = max(1, sum(1 for item in first.damage if item.nodes[0] in first.keep_float))
+    for _ in range(MAX_TRIES):
+        if groups >= len(first.damage):
+            return
+        kept = first.damage[:groups]
+        yield Proposal(
+            nodes=frozenset(name for item in kept for name in item.nodes),
+            modules=tuple(item.module_path or item.node for item in kept),
+            of=total,
+        )
+        groups = max(groups + 1, round(groups * 1.5))
+
+
+def _goal_db(missed: Check) -> float:
+    bound = missed.parity.tolerance.sqnr_db
+    if not missed.parity.passed and bound is not None:
+        return bound + MARGIN_DB
+    return missed.parity.sqnr_db + METRIC_STEP_DB

@@ -1,9 +1,9 @@
 """The fastest wins, measured: a short round for every candidate, then fresh interleaved processes for the contenders.
 
 Round 1 (screening): one process a candidate, every combination of its session options, a few runs each.
-Round 2 (final): the variants within `CONTENDER_RATIO` of the best are measured in several fresh processes each. In every
-process round all contenders are open at once and take turns in short blocks, so that a slow minute of the machine hits
-all of them alike.
+Round 2 (final): the variants within `CONTENDER_RATIO` of the best are measured in several fresh processes each. In
+every process round all contenders are open at once and take turns in short blocks, so that a slow minute of the machine
+hits all of them alike.
 """
 
 from __future__ import annotations

@@ -1,0 +1,55 @@
+"""An export that is stopped at any moment leaves nothing behind, whatever stops it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+NET = """
+import torch
+
+def build():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()), torch.randn(1, 3, 16, 16)
+"""
+
+# Seconds after the start: Python is starting, torch is loading, the graph is exported, candidates are checked, measured.
+MOMENTS = (0.3, 2.0, 4.0, 6.0, 8.0, 10.0)
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    (folder / "net.py").write_text(NET)
+    (folder / "tmp").mkdir()
+    command = [sys.executable, "-m", "edgekit", "export", "net.py:build", "--input", "input:float32:1x3x16x16"]
+    environment = {**os.environ, "TMPDIR": str(folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def left_behind(folder: Path) -> list[str]:
+    found = [path.name for path in folder.iterdir() if path.name not in ("net.py", "tmp", "build.edgekit")]
+    return sorted(found + [path.name for path in (folder / "tmp").iterdir() if path.name.startswith("edgekit-")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment_s", MOMENTS)
+@pytest.mark.parametrize("what", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_stopped_export_leaves_nothing_behind(tmp_path, what, moment_s):
+    process = start(tmp_path)
+    time.sleep(moment_s)
+    process.send_signal(getattr(signal, what))
+    _, errors = process.communicate(timeout=60)
+    finished = process.returncode == 0  # it was faster than the signal
+    if not finished and moment_s > 1:
+        expected = {"SIGINT": (130,), "SIGTERM": (143, -signal.SIGTERM), "SIGKILL": (-signal.SIGKILL,)}[what]
+        assert process.returncode in expected, errors.decode()
+        assert b"Traceback" not in errors
+    deadline = time.monotonic() + 10  # after SIGKILL the reaper needs a moment
+    while left_behind(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left_behind(tmp_path) == []
+    assert finished or not (tmp_path / "build.edgekit").exists()

@@ -1,0 +1,164 @@
+"""The whole export through the Python API, with the real engines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.errors import AccuracyError, EngineError, OutputError, ParityError, UsageError
+from edgekit.pipeline import export
+
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.stem = torch.nn.Sequential(
+            torch.nn.Conv2d(3, width, 3, padding=1), torch.nn.BatchNorm2d(width), torch.nn.ReLU()
+        )
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(width, width, 3, padding=1), torch.nn.BatchNorm2d(width), torch.nn.ReLU()
+        )
+        self.head = torch.nn.Linear(width, 5)
+
+    def forward(self, image):
+        return {"logits": self.head((self.body(self.stem(image))).mean((2, 3)))}
+
+def build(width=16):
+    torch.manual_seed(0)
+    return Net(width), torch.randn(1, 3, 16, 16)
+
+class Resize(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.before = torch.nn.Conv2d(3, 3, 1)
+        self.shrink = Shrink()
+
+    def forward(self, image):
+        return self.shrink(self.before(image))
+
+class Shrink(torch.nn.Module):
+    def forward(self, image):
+        return torch.nn.functional.interpolate(image, size=(8, 8), mode="bicubic", antialias=True)
+
+def resize():
+    torch.manual_seed(0)
+    return Resize(), torch.randn(1, 3, 16, 16)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    random = np.random.default_rng(0)
+    images = random.normal(size=(48, 3, 16, 16)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", image=images)
+    np.savez(tmp_path / "labelled.npz", image=images, labels=random.integers(0, 5, 48))
+    return tmp_path
+
+
+def left_behind(folder: Path) -> list[str]:
+    made = {"net.py", "images.npz", "labelled.npz", "__pycache__"}
+    return sorted(path.name for path in folder.iterdir() if path.name not in made)
+
+
+@pytest.mark.slow
+def test_an_export_builds_checks_measures_and_bundles_every_candidate(folder):
+    result = export("net.py:build?width=24", data="images.npz", calibration_samples=16)
+    assert left_behind(folder) == ["build.edgekit"]
+    passed = [item for item in result.candidates if item.rejected is None]
+    assert {item.precision for item in passed} >= {"fp32", "bf16", "int8"}
+    assert all(item.parity.passed and item.parity.samples == 48 and item.latency for item in passed)
+    fastest = min(passed, key=lambda item: item.latency.p50_s.value)
+    assert result.chosen == fastest.name == result.candidates[0].name
+    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["chosen"] == result.chosen
+    done = subprocess.run([sys.executable, "run.py"], cwd=folder / "build.edgekit", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "self-test passed" in done.stdout
+
+
+def test_without_data_nothing_is_quantized_and_the_reason_is_given(folder):
+    result = export("net.py:build", candidates=("onnxruntime fp32", "onnxruntime int8 static"))
+    assert result.chosen == "onnxruntime fp32"
+    assert result.candidates[1].rejected == "needs samples to calibrate: --data"
+    assert result.calibration is None
+
+
+def test_a_target_for_another_machine_is_checked_here_but_not_measured(folder):
+    result = export("net.py:build", "raspberry-pi-5", data="images.npz")
+    assert result.chosen == "onnxruntime int8 static"
+    assert result.measured == "target 'raspberry-pi-5' is measured on the device itself"
+    assert all(item.latency is None for item in result.candidates)
+    manifest = json.loads((folder / "build.edgekit" / "manifest.json").read_text())
+    assert manifest["runtime"]["options"]["threads"] == 4
+    assert "was not measured" in (folder / "build.edgekit" / "README.md").read_text()
+
+
+def test_a_wrong_engine_is_caught_and_the_layer_is_named(folder):
+    with pytest.raises(ParityError) as caught:
+        export("net.py:resize", "cpu-openvino", candidates=("openvino fp32",))
+    assert "shrink (Resize" in str(caught.value)
+    assert "--tolerance" in str(caught.value)
+    assert caught.value.exit_code == 4
+    assert left_behind(folder) == []
+
+
+def test_a_wrong_engine_does_not_stop_the_right_one(folder):
+    result = export("net.py:resize", candidates=("onnxruntime fp32", "openvino fp32"))
+    assert result.chosen == "onnxruntime fp32"
+    assert "rel_l2" in result.candidates[1].rejected
+
+
+def test_a_missed_metric_is_an_accuracy_error(folder):
+    with pytest.raises(AccuracyError, match="no candidate holds mse within 0") as caught:
+        export("net.py:build", data="images.npz", metric="mse", max_drop=0.0, candidates=("openvino bf16",))
+    assert "openvino bf16: mse drops by" in str(caught.value)
+    assert left_behind(folder) == []
+
+
+def test_what_is_in_the_way_is_not_overwritten_unasked(folder):
+    export("net.py:build", candidates=("onnxruntime fp32",))
+    before = (folder / "build.edgekit" / "manifest.json").read_bytes()
+    with pytest.raises(OutputError, match="exists"):
+        export("net.py:build", candidates=("onnxruntime fp32",))
+    assert (folder / "build.edgekit" / "manifest.json").read_bytes() == before
+    export("net.py:build?width=8", candidates=("onnxruntime fp32",), overwrite=True)
+    assert (folder / "build.edgekit" / "manifest.json").read_bytes() != before
+    assert left_behind(folder) == ["build.edgekit"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "cpuu"}, "target 'cpuu' is not known. Did you mean 'cpu'?"),
+        ({"candidates": ("openvino fp23",)}, "Did you mean 'openvino fp32'?"),
+        ({"threads": 0}, "--threads must be 1 or more, got 0"),
+        ({"samples": 0}, "--samples must be 1 or more, got 0"),
+        ({"data": "labelled.npz"}, "the data have labels but no metric"),
+        ({"data": "images.npz", "metric": "top1"}, "metric 'top1' needs labels, and the data have none"),
+        ({"max_drop": 0.1}, "--max-drop needs a metric"),
+        ({"output": "nowhere/net.edgekit"}, "does not exist"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_leaves_nothing(folder, arguments, message):
+    with pytest.raises(UsageError) as caught:
+        export("net.py:build", **arguments)
+    assert message in str(caught.value)
+    assert left_behind(folder) == []
+
+
+def test_a_target_whose_engine_is_missing_says_how_to_install_it(folder):
+    (folder / "mine.toml").write_text(
+        'name = "mine"\nextends = "cpu-base"\n[[candidates]]\nname = "only"\nruntime = "torch_eager"\nformat = "onnx"\n'
+    )
+    with pytest.raises(EngineError):
+        export("net.py:build", folder / "mine.toml")
+    (folder / "mine.toml").unlink()
+    assert left_behind(folder) == []
