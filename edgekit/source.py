@@ -46,7 +46,7 @@ class Source:
     path: Path | None = None  # the file, for a .onnx or .pt2
     notes: tuple[str, ...] = ()  # what was changed or assumed, one sentence each
     flat: FlatModule | None = field(default=None, repr=False)  # what is exported: tensors in, tensors out
-    capture_error: Exception | None = field(default=None, repr=False)  # torch.export's, when dimensions are free
+    capture_error: Exception | None = field(default=None, repr=False)  # torch.export's
 
     def forward(self, feeds: Feeds) -> Outputs:
         """PyTorch's answer in float32, in eval mode: output name → fresh array.

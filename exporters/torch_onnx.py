@@ -32,15 +32,15 @@ class TorchOnnx:
         """See `edgekit.exporters.GraphExporter`."""
         from . import _failure
 
-        program: torch.export.ExportedProgram | None = None
+        if source.capture_error is not None:
+            raise _failure.explain(source, source.capture_error, request.report) from source.capture_error
+        assert source.program is not None
         try:
-            program = _program(source)
-            model = _convert(program, request.opset)
-        except SourceError:
-            raise
+            model, functional = _convert(source.program, request.opset)
         except Exception as error:
-            raise _failure.explain(source, program, error, request.report) from error
-        _name_inputs_and_outputs(model, source, program)
+            raise _failure.explain(source, error, request.report) from error
+        _refuse_state(source, functional)
+        _name_inputs_and_outputs(model, source)
         for node in _names.all_nodes(model):
             path = _module_path(node, source)
             _strip(node)
@@ -50,42 +50,59 @@ class TorchOnnx:
         return model
 
 
-def _program(source: Source) -> torch.export.ExportedProgram:
-    """The captured program; captured now where shapes are static."""
-    from edgekit.sources import capture
-
-    if source.capture_error is not None:
-        raise source.capture_error
-    if source.program is not None:
-        return source.program
-    assert source.flat is not None
-    tensors = tuple(tensor.detach() for tensor in source.flat.tensors.value)
-    return capture.capture(source.flat, tensors, [{} for _ in tensors])
-
-
-def _convert(program: torch.export.ExportedProgram, opset: int) -> ir.Model:
+def _convert(program: torch.export.ExportedProgram, opset: int) -> tuple[ir.Model, torch.export.ExportedProgram]:
+    """The graph, and the functional program (no operator writes in place) it was made from."""
     import torch
 
     from edgekit.sources.capture import quiet
 
     with quiet():
         converted = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False)
-    assert converted is not None
-    model: ir.Model = converted.model
-    return model
+    assert converted is not None and converted.exported_program is not None
+    return converted.model, converted.exported_program
+
+
+def _refuse_state(source: Source, program: torch.export.ExportedProgram) -> None:
+    """An ONNX graph starts every call from the same weights; a model that carries state over computes something else.
+
+    A buffer that is only written (a counter, a cache that is filled anew) is no state.
+
+    Raises:
+        SourceError: an output depends on what an earlier call left in a buffer.
+    """
+    signature = program.graph_signature
+    written = set(signature.buffers_to_mutate.values())
+    if not written:
+        return
+    nodes = {node.name: node for node in program.graph.nodes}
+    open_nodes = [nodes[name] for name in signature.user_outputs if isinstance(name, str)]
+    behind: set[str] = set()
+    while open_nodes:
+        node = open_nodes.pop()
+        if node.name not in behind:
+            behind.add(node.name)
+            open_nodes += node.all_input_nodes
+    carried = [name for node, name in signature.inputs_to_buffers.items() if name in written and node in behind]
+    if carried:
+        names = ", ".join(f"'{_user_path(name, source)}'" for name in carried)
+        raise SourceError(
+            f"{source.spec} carries state from one call to the next in {names}, which a graph cannot",
+            fix="Take the state as an input of forward and return the new state as an output",
+        )
 
 
 def _module_path(node: ir.Node, source: Source) -> str:
     """``"['', 'model', 'model.b.0', 'conv2d']"`` → ``b.0``; the last entry is the operator, not a module."""
-    from edgekit.sources.flat import PREFIX
-
     scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
     path = str(scopes[-2]) if len(scopes) >= 2 else ""
-    if path == _NO_MODULE:
-        return ""
-    if source.kind == "exported-program":
-        return path
-    return path.removeprefix(PREFIX).removeprefix(".")
+    return "" if path == _NO_MODULE else _user_path(path, source)
+
+
+def _user_path(path: str, source: Source) -> str:
+    """A path below the exported module as the user knows it: without the module that edgekit put around theirs."""
+    from edgekit.sources.flat import PREFIX
+
+    return path if source.kind == "exported-program" else path.removeprefix(PREFIX).removeprefix(".")
 
 
 def _strip(node: ir.Node) -> None:
@@ -101,7 +118,7 @@ def _strip_metadata(item: ir.Node | ir.Value | ir.Graph | ir.Model) -> None:
     item.doc_string = None
 
 
-def _name_inputs_and_outputs(model: ir.Model, source: Source, program: torch.export.ExportedProgram) -> None:
+def _name_inputs_and_outputs(model: ir.Model, source: Source) -> None:
     """Name graph inputs, outputs and free dimensions as ``source`` does, and clear the rest of torch's notes.
 
     Raises:

@@ -76,10 +76,11 @@ def from_module(
     check_sizes(axes, example)
 
     try:
-        result = flat.result()
+        result, again = flat.result(), flat.result()
     except Exception as error:
         raise forward_failure(spec, module, error, example) from error
     names, tensors, dropped = _outputs(spec, result, example)
+    _check_repeatable(spec, names, tensors, _outputs(spec, again, example)[1])
     source = Source(
         spec=spec,
         kind=kind,
@@ -96,12 +97,11 @@ def from_module(
         notes=(*notes, *(f"argument '{key}' is fixed at {value!r}" for key, value in flat.fixed.items()), *dropped),
         flat=flat,
     )
-    return _make_free(source, axes) if axes else source
+    return source if kind == "exported-program" else _capture(source, flat, axes)
 
 
-def _make_free(source: Source, axes: Sequence[FreeAxis]) -> Source:
-    """Capture the program now: only it knows which output dimensions follow from which input dimensions."""
-    assert source.flat is not None
+def _capture(source: Source, flat: FlatModule, axes: Sequence[FreeAxis]) -> Source:
+    """Capture the program now: only it knows which output dimensions depend on the inputs' dimensions or values."""
     index = {item.name: position for position, item in enumerate(source.inputs)}
     free: list[dict[int, str]] = [{} for _ in source.inputs]
     for item in axes:
@@ -110,9 +110,9 @@ def _make_free(source: Source, axes: Sequence[FreeAxis]) -> Source:
         TensorSpec(spec.name, spec.dtype, tuple(names.get(axis, size) for axis, size in enumerate(spec.shape)))
         for spec, names in zip(source.inputs, free, strict=True)
     )
-    tensors = tuple(tensor.detach() for tensor in source.flat.tensors.value)
+    tensors = tuple(tensor.detach() for tensor in flat.tensors.value)
     try:
-        program = capture.capture(source.flat, tensors, free)
+        program = capture.capture(flat, tensors, free)
     except Exception as error:  # noqa: BLE001
         # The exporter raises it again, with the report that only it can write; nothing is lost here.
         source.capture_error = error
@@ -131,6 +131,24 @@ def _checked(spec: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.layout != torch.strided:
         raise SourceError(f"{spec}: input '{name}' is a sparse tensor", fix="Give a dense one")
     return tensor
+
+
+def _check_repeatable(spec: str, names: list[str], first: list[torch.Tensor], second: list[torch.Tensor]) -> None:
+    """A graph answers the same inputs alike, every time; a model that does not cannot be compared with its export.
+
+    Raises:
+        SourceError: two calls with the same inputs gave different outputs.
+    """
+    for name, a, b in zip(names, first, second, strict=True):
+        if a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-3, atol=1e-5, equal_nan=True):
+            continue
+        by = f" by {(a.double() - b.double()).abs().max().item():.3g}" if a.shape == b.shape and a.numel() else ""
+        raise SourceError(
+            f"{spec}: two calls of forward with the same inputs gave different outputs ('{name}' differs{by}): it draws "
+            "random numbers, or carries state from one call to the next",
+            fix="Take the random tensor or the state as an input of forward, and return the new state as an output; "
+            "give dropout training=self.training",
+        )
 
 
 def _outputs(spec: str, result: Any, taken: dict[str, Any]) -> tuple[list[str], list[torch.Tensor], list[str]]:

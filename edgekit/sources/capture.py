@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import re
 import warnings
@@ -18,10 +19,12 @@ from .flags import FreeAxis
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep torch's exporter from talking: warnings and the loggers of torch and onnxscript below ERROR.
+    """Keep torch's exporter from talking: warnings, loggers of torch and onnxscript, prints.
 
-    It warns of things that are no concern of the user's (torchvision is not installed; a deprecation in its own code).
+    It talks of things that are no concern of the user's (torchvision is not installed; a deprecation in its own code).
+    What was printed before an exception becomes a note of it, and so part of its report.
     """
+    said = io.StringIO()
     loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     # torch gives its own children a level each, so a parent's level alone does not reach them.
     loggers += [
@@ -33,18 +36,28 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+            logger.setLevel(logging.CRITICAL + 1)
         try:
-            yield
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                yield
+        except Exception as error:
+            if said.getvalue().strip():
+                error.add_note(said.getvalue())
+            raise
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
 
 def capture(
-    module: torch.nn.Module, tensors: tuple[torch.Tensor, ...], free: Sequence[dict[int, str]]
+    module: torch.nn.Module,
+    tensors: tuple[torch.Tensor, ...],
+    free: Sequence[dict[int, str]],
+    listener: logging.Handler | None = None,
 ) -> torch.export.ExportedProgram:
     """Export ``module`` for ``tensors``; ``free`` maps, for each of them, free axes to names.
+
+    ``listener`` gets what torch logs about symbolic shapes, at the moment it does.
 
     Raises:
         Exception: whatever torch.export raises: a free dimension that the model makes constant, control flow that
@@ -52,9 +65,26 @@ def capture(
     """
     dynamic = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in free)
     with quiet(), contextlib.ExitStack() as stack:
+        if listener is not None:
+            stack.enter_context(_listening(listener))
         if any(free):
             stack.enter_context(_dynamic_patches())
         return torch.export.export(module, tensors, dynamic_shapes=(dynamic,) if any(free) else None, strict=False)
+
+
+@contextlib.contextmanager
+def _listening(listener: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level, propagate, handlers = logger.level, logger.propagate, logger.handlers
+    logger.handlers = [listener]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @contextlib.contextmanager

@@ -25,7 +25,8 @@ def load(spec: str, inputs: Sequence[str], dynamic: Sequence[str]) -> Source:
     function, attribute = loading.find(target, "a factory that returns an nn.Module")
     arguments = loading.arguments(spec, query, function)
     try:
-        made = function(**arguments)
+        with loading.users_output():
+            made = function(**arguments)
     except Exception as error:
         raise SourceError(f"{target} {frames.raised(error)}", details=frames.lines(error.__traceback__)) from error
     return _from_made(spec, target, attribute, made, inputs, dynamic, owned=True)

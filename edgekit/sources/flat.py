@@ -10,7 +10,7 @@ import torch
 
 from ..contracts import Array, Feeds, describe
 from ..errors import SourceError
-from . import frames, tree
+from . import frames, loading, tree
 
 PREFIX = "model"
 """The attribute that holds the user's module: exported module paths begin with it."""
@@ -37,7 +37,8 @@ class FlatModule(torch.nn.Module):
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The tensors that ``model`` returns for these input tensors (which it must not be able to change)."""
         args, kwargs = self.rebuilt(tensors)
-        result = self.model(*args, **kwargs)
+        with loading.users_output():
+            result = self.model(*args, **kwargs)
         return tuple(leaf for _, leaf in tree.leaves(result) if isinstance(leaf, torch.Tensor))
 
     def rebuilt(self, tensors: Iterable[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -48,7 +49,7 @@ class FlatModule(torch.nn.Module):
     def result(self) -> Any:
         """What ``model`` returns for the example arguments, as it is."""
         args, kwargs = self.rebuilt(tensor.clone() for tensor in self.tensors.value)
-        with torch.no_grad():
+        with torch.no_grad(), loading.users_output():
             return self.model(*args, **kwargs)
 
 

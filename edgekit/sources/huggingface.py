@@ -37,6 +37,8 @@ def load(spec: str, folder: Path | None, inputs: Sequence[str], dynamic: Sequenc
     tasks = _tasks_manager()
     if folder is not None:
         _check_folder(spec, folder)
+    elif not _is_cached(spec):
+        _check_hub(spec)
     with _quiet():
         config = _config(spec, folder)
         chosen = _task(tasks, config, task)
@@ -96,6 +98,39 @@ def _check_folder(spec: str, folder: Path) -> None:
             f"{spec} holds no weights (model.safetensors or pytorch_model.bin)",
             fix="Write it with model.save_pretrained(folder)",
         )
+
+
+def _is_cached(spec: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(spec, "config.json"), str)
+
+
+def _check_hub(spec: str) -> None:
+    """Ask the hub for the model once, before transformers tries for half a minute.
+
+    Raises:
+        SourceError: the hub cannot be reached, or has no such model.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    download = f"hf download {spec} --local-dir model"
+    try:
+        HfApi().model_info(spec, timeout=10)
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 404):
+            raise SourceError(
+                f"there is no file or folder '{spec}' here, and no public model of that name on {constants.ENDPOINT}",
+                fix="A local directory is named by its path; for a private model, log in first: hf auth login",
+            ) from error
+        raise SourceError(f"{constants.ENDPOINT} refuses '{spec}': {' '.join(str(error).split())[:200]}") from error
+    except (OfflineModeIsEnabled, OSError) as error:  # every connection error of requests is an OSError
+        raise SourceError(
+            f"'{spec}' is no file or folder here, and the Hugging Face hub cannot be reached (offline?)",
+            fix=f"Where there is a network: {download}; then give the directory: edgekit export model …",
+        ) from error
 
 
 def _config(spec: str, folder: Path | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -15,6 +16,11 @@ from urllib.parse import parse_qsl
 
 from ..errors import SourceError, UsageError, suggestion
 from . import frames
+
+
+def users_output() -> contextlib.AbstractContextManager[Any]:
+    """What the user's code prints goes to stderr: stdout is for edgekit's own answer, which scripts read."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def find(target: str, what: str) -> tuple[Callable[..., Any], str]:
@@ -62,7 +68,8 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look the module up by name while it runs
     try:
-        spec.loader.exec_module(module)
+        with users_output():
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         del sys.modules[name]
         raise SourceError(f"{path} cannot be read as Python: {error.msg} at line {error.lineno}") from error
@@ -80,7 +87,8 @@ def _import_module(name: str) -> ModuleType:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        return importlib.import_module(name)
+        with users_output():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise SourceError(

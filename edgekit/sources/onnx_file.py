@@ -59,11 +59,7 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
         inputs=tuple(specs),
         outputs=tuple(_output(spec, path, value, fixed) for value in graph.outputs),
         example=example,
-        parameters=sum(
-            tensor.size
-            for tensor in _tensors(model)
-            if tensor.dtype.is_floating_point()
-        ),
+        parameters=sum(tensor.size for tensor in _tensors(model) if tensor.dtype.is_floating_point()),
         path=path,
         notes=tuple(f"dimension '{dim}' was fixed at {size} by --input" for dim, size in fixed.items()),
     )
