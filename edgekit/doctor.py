@@ -113,7 +113,10 @@ def examine(target: str | Path | None = None) -> Report:
     Raises:
         UsageError: the target is unknown or malformed.
     """
-    profiles = [load_target(target)] if target is not None else [load_target(name) for name in plugins.target_files()]
+    if target is not None:
+        profiles = [load_target(target)]
+    else:
+        profiles = [item for item in map(load_target, plugins.target_files()) if not item.abstract]
     packages = _packages()
     engines = {name: _engine(name) for name in plugins.names("runtimes")}
     return Report(

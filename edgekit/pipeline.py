@@ -95,6 +95,8 @@ def export(
 
     stages = _Stages(progress or Quiet())
     profile = load_target(target)
+    if profile.abstract:
+        raise UsageError(f"target '{profile.name}' is only there to be extended", fix="edgekit targets list")
     offered = _choose_candidates(profile, candidates)
     _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
     if output is not None:

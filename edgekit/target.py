@@ -82,6 +82,7 @@ class Target:
 
     name: str
     description: str
+    abstract: bool  # only to be extended: no device by itself
     arch: tuple[str, ...]  # the device's machine, as `platform.machine()` says it; empty: any
     limits: Limits
     export: ExportRules
@@ -144,6 +145,7 @@ def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[s
         chain = " → ".join(item.stem for item in (*seen, path))
         raise UsageError(f"target profiles extend each other in a circle: {chain}")
     own = _read(path)
+    own.setdefault("abstract", False)  # never inherited
     parents = own.pop("extends", [])
     parents = [parents] if isinstance(parents, str) else parents
     if not isinstance(parents, list) or not all(isinstance(item, str) for item in parents):
@@ -205,7 +207,7 @@ def _merge_candidates(above: Sequence[Any], own: Sequence[Any]) -> list[Any]:
 
 
 _KEYS = {
-    "name", "description", "arch", "limits", "export", "passes", "runtime", "candidates", "tune", "tolerance",
+    "name", "description", "abstract", "arch", "limits", "export", "passes", "runtime", "candidates", "tune", "tolerance",
     "tolerance_with_metric", "measure",
 }  # fmt: skip
 _CANDIDATE_KEYS = {
@@ -238,6 +240,7 @@ def _build(table: dict[str, Any], origins: Mapping[str, Path], files: tuple[Path
     return Target(
         name=name,
         description=str(table.get("description", "")),
+        abstract=bool(table["abstract"]),
         arch=_strings(table.get("arch", []), f"{where}: 'arch'"),
         limits=options_from(Limits, _table(table, "limits", where), f"[limits] of {where}"),
         export=export,

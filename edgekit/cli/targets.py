@@ -32,7 +32,7 @@ def list_targets(console: Console) -> None:
     from ..report.doctor import targets_text
     from ..target import load_target
 
-    profiles = [load_target(name) for name in sorted(plugins.target_files())]
+    profiles = [item for item in map(load_target, sorted(plugins.target_files())) if not item.abstract]
     rows = [
         {
             "name": item.name,
