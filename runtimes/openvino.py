@@ -73,7 +73,9 @@ class OpenVino:
         hyper_threading: bool | None = None  # whether threads may share a physical core
         pinning: bool | None = None  # whether threads stay on their core
         dynamic_quantization_group_size: int = 0  # 0: activations are never quantized behind the graph's back
-        denormals_as_zero: bool = False  # faster where activations decay to denormals; changes those values
+        # Faster where activations decay to denormals. OpenVINO then also leaves the calling thread flushing to zero,
+        # which changes numpy's results in it.
+        denormals_as_zero: bool = False
 
         def __post_init__(self) -> None:
             if self.threads < 0:
