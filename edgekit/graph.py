@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import onnx_ir as ir
@@ -58,7 +59,12 @@ def clone(model: ir.Model) -> ir.Model:
     It costs time by the node, not by the byte. Tensors are never edited in place (a pass assigns a new one to
     ``value.const_value``), so changing either model leaves the other as it was.
     """
-    return model.clone()
+    twin = model.clone()
+    for graph in all_graphs(twin):
+        for value in (*graph.inputs, *graph.initializers.values(), *(out for node in graph for out in node.outputs)):
+            # onnx_ir hands the type object itself over, and assigning `value.dtype` edits it: both would change.
+            value.type = copy.deepcopy(value.type)
+    return twin
 
 
 def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:

@@ -119,12 +119,12 @@ class PassConformance:
                 path = node.metadata_props.get(MODULE_PATH, "")
                 assert path == "net" or path.startswith("net.layer"), f"{node.op_type} '{node.name}': '{path}'"
 
-    def test_the_input_model_may_share_its_weights(self, case: Case) -> None:
-        """A clone shares its weights with the original, which must not see the change."""
+    def test_the_original_of_a_clone_stays_as_it_was(self, case: Case) -> None:
+        """A clone shares its weights with the original, which must not see what the pass does."""
         original = _named(case.model)
-        before = {name: _bytes(value) for name, value in original.graph.initializers.items()}
+        before = _text(original)
         self._apply(case, clone(original))
-        assert {name: _bytes(value) for name, value in original.graph.initializers.items()} == before
+        assert _text(original) == before
 
     def _apply(self, case: Case, model: ir.Model) -> Result:
         result = self.PASS(case.options, case.context)(model)
@@ -172,7 +172,3 @@ def _named(model: ir.Model) -> ir.Model:
 
 def _text(model: ir.Model) -> bytes:
     return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
-
-
-def _bytes(value: ir.Value) -> bytes:
-    return b"" if value.const_value is None else value.const_value.tobytes()
