@@ -69,11 +69,19 @@ def _complete_in_shell(group: click.Group) -> None:
         sys.exit(shell_complete(group, {}, "edgekit", "_EDGEKIT_COMPLETE", instruction))
 
 
+_EPILOG = """Every command takes --json, -q, --debug and --help (with an example). With --json, stdout holds one object:
+the result, or {"schema": 1, "error": {"message", "details", "fix", "exit_code"}}.
+
+\b
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 source or data, 4 parity or accuracy,
+5 placement, 6 engine or device, 7 bundle, 8 budget; 130 interrupted, 143 terminated."""
+
+
 @click.group(
     "edgekit",
     cls=Edgekit,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Every command takes --json, -q, --debug and --help (with an example).",
+    epilog=_EPILOG,
 )
 @click.version_option(__version__, prog_name="edgekit", message="%(prog)s %(version)s")
 def main() -> None:

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from .console import Console
-from .options import define
+from .options import define, input_options
 
 EXAMPLE = """
 edgekit evaluate build.edgekit --data test.npz --metric top1
+edgekit evaluate build.edgekit --data test.npz --metric cosine --source net.py:build
 edgekit evaluate build.edgekit --data ./images --preprocess imagenet --metric top5 --json
 """
 
 
 @define("evaluate", example=EXAMPLE)
 @click.argument("bundle")
+@click.option("--data", required=True, metavar="D", help="Samples: .npz, an image folder, or file.py:factory.")
 @click.option(
-    "--data", required=True, metavar="D", help="Samples with labels: .npz, an image folder, or file.py:factory."
+    "--metric",
+    required=True,
+    metavar="M",
+    help="On labels: top1, top5, or file.py:function. Against --source: mse, cosine, sqnr_db, agreement.",
 )
-@click.option("--metric", required=True, metavar="M", help="top1, top5, mse, …, or file.py:function.")
+@click.option("--source", metavar="SOURCE", help="The model it was made from, run on the same samples to compare with.")
+@input_options
+@click.option("--task", metavar="T", help="The Hugging Face task of --source, where its folder does not tell.")
 @click.option("--preprocess", metavar="P", help="How an image folder becomes input arrays.")
 @click.option(
     "--samples", type=click.IntRange(min=1), metavar="N", help="At most so many, evenly strided. Default: all."
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Instead of the measured session option.")
-def command(
-    console: Console,
-    bundle: str,
-    data: str,
-    metric: str,
-    preprocess: str | None,
-    samples: int | None,
-    threads: int | None,
-) -> None:
-    """Measure a bundle's accuracy through the target's own engine."""
+@click.option("--device", default="local", show_default=True, metavar="URL", help="Where to run.")
+def command(console: Console, bundle: str, data: str, metric: str, **options: Any) -> None:
+    """Measure a bundle's accuracy through the target's own engine.
+
+    Compared with --source on the same samples, or else with what export recorded for the same metric.
+    """
     from ..evaluate import evaluate
     from ..report.bench import evaluate_text
 
-    result = evaluate(
-        bundle,
-        data=data,
-        metric=metric,
-        preprocess=preprocess,
-        samples=samples,
-        threads=threads,
-        progress=console.progress,
-    )
-    value = result.to_json()
+    value = evaluate(bundle, data, metric, progress=console.progress, **options).to_json()
     console.show(value, lambda: evaluate_text(value, console.colour, console.width))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from ..errors import UsageError, suggestion
@@ -20,7 +22,9 @@ class Group(click.Group):
         """
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            raise UsageError(
-                f"'{ctx.command_path}' has no command '{name}'", fix=suggestion(name, self.list_commands(ctx))
-            )
+            names = self.list_commands(ctx)
+            fix = suggestion(name, names)
+            if ctx.parent is not None and Path(name).exists():  # `edgekit bundle x.edgekit`: what to do with it?
+                fix = f"Say what to do with it: {ctx.command_path} {'|'.join(sorted(names))} {name}"
+            raise UsageError(f"'{ctx.command_path}' has no command '{name}'", fix=fix)
         return super().resolve_command(ctx, args)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..results import Interval
 from . import units
-from .layout import Ink, labelled
+from .layout import Ink, labelled, shorten
 from .text import placement_text
 
 
@@ -70,6 +70,36 @@ def _device(device: Mapping[str, Any]) -> str:
 
 
 def _runtime(runtime: Mapping[str, Any]) -> str:
-    # What the engine says is in force counts; what it does not tell was at least asked for.
-    options = {**runtime["options"], **runtime.get("in_force", {})}
+    # What the engine says is in force counts; the rest of what it tells is in the JSON.
+    told = runtime.get("in_force", {})
+    options = {**runtime["options"], **{key: told[key] for key in ("threads", "precision") if key in told}}
     return f"{runtime['name']} {runtime['version']}   " + ", ".join(f"{key}={value}" for key, value in options.items())
+
+
+def evaluate_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
+    """The metric, what it is compared with, and what was lost.
+
+    Args:
+        result: the object of ``evaluate --json``.
+        colour: whether to use ANSI colours.
+        width: columns of the terminal.
+    """
+    ink = Ink(colour)
+    metric = result["metric"]
+    name = str(metric["name"])
+    samples = f"{result['samples']} sample{'s' if result['samples'] != 1 else ''}"
+    lines = labelled("bundle", result["bundle"], ink, width)
+    lines += labelled("runtime", _runtime(result["runtime"]), ink, width)
+    lines += labelled("data", f"{result['data']}   {samples}", ink, width)
+    value = "exact" if metric["value"] is None else units.metric(name, metric["value"])
+    lines += [ink.label(f"{shorten(name, 24):<12}") + ("" if len(name) < 12 else "  ") + ink.good(value)]
+    if metric["reference"] is None:
+        lines += labelled("reference", "not known: name the model with --source", ink, width)
+    else:
+        reference = units.metric(name, metric["reference"])
+        lines += labelled("reference", f"{reference}   {metric['reference_source']}", ink, width)
+    if metric["drop"] is not None:
+        drop = metric["drop"]
+        word = "worse by" if drop > 0 else "better by"
+        lines += labelled("drop", "none" if drop == 0 else f"{word} {units.metric(name, abs(drop))}", ink, width)
+    return "\n".join(lines)
