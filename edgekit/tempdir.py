@@ -2,7 +2,7 @@
 
 The last cannot be caught, so a small helper process (`_reaper`) holds a pipe to this one and deletes what is left when
 the pipe ends. A folder that outlives even that (the power went) is deleted by the next run that works in the same
-place: it holds a lock file that nobody locks any more. Device floor: the standard library only.
+place: it holds a lock file that nobody locks any more.
 """
 
 from __future__ import annotations

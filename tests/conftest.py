@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from typing import TypeVar
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 import pytest
+
+from edgekit.bundle import Bundle, EngineUse, Manifest, write_bundle
+from edgekit.contracts import Artifact, PassRecord, TensorSpec, Tolerance
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 IN_CI = os.environ.get("CI") == "true"
@@ -33,3 +38,72 @@ def _refuse_skip(report: Report) -> Report:
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI=true does not allow: {reason}"
     return report
+
+
+WEIGHT = np.add.outer(np.arange(8), np.arange(3)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """y = x · W as an ONNX file alone in its folder: x [1, 8] → y [1, 3], W[i, j] = i + j."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    path = tmp_path_factory.mktemp("linear") / "model.onnx"
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "linear",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(WEIGHT, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    inputs, outputs = (TensorSpec("x", "float32", (1, 8)),), (TensorSpec("y", "float32", (1, 3)),)
+    return Artifact(path, "onnx", "fp32", inputs, outputs)
+
+
+@pytest.fixture
+def make_bundle(linear: Artifact, tmp_path: Path) -> Callable[..., Bundle]:
+    """Writes a bundle of `linear`, by default ``linear.edgekit`` for ONNX Runtime, with true golden outputs.
+
+    ``changes`` go to the manifest; the other keywords replace those of `write_bundle`.
+    """
+    from edgekit.runtimes import onnxruntime
+
+    random = np.random.default_rng(0)
+    inputs = [random.standard_normal((1, 8)).astype(np.float32) for _ in range(3)]
+
+    def make(
+        destination: Path = tmp_path / "linear.edgekit", changes: dict[str, Any] | None = None, **keywords: Any
+    ) -> Bundle:
+        values: dict[str, Any] = {
+            "name": "linear",
+            "target": "cpu",
+            "precision": "fp32",
+            "runtime": EngineUse("onnxruntime", "1.0", {"threads": 1}, "pip install onnxruntime"),
+            "artifact_file": "model/model.onnx",
+            "artifact_format": "onnx",
+            "inputs": linear.inputs,
+            "outputs": linear.outputs,
+            "placement": {"CPU": 1},
+            "parity": {"sqnr_db": 130.0},
+            "metric": None,
+            "passes": (PassRecord("fold", True, "folded 1", {"deep": True}, 2, 1, 0.1),),
+            "source": {"spec": "net.py:build"},
+            "calibration": None,
+            "versions": {"edgekit": "0"},
+            "created": "2026-01-01T00:00:00+00:00",
+            **(changes or {}),
+        }
+        arguments: dict[str, Any] = {
+            "manifest": Manifest(**values),
+            "model_dir": linear.path.parent,
+            "golden": [({"x": x}, {"y": x @ WEIGHT}) for x in inputs],
+            "golden_tolerance": Tolerance(rel_l2=1e-4),
+            "readme": "# linear\n",
+            "runtime_module_file": Path(str(onnxruntime.__file__)),
+            **keywords,
+        }
+        return write_bundle(destination, **arguments)
+
+    return make

@@ -21,8 +21,16 @@ MAX_GOLDEN_SAMPLES = 8
 MAX_GOLDEN_BYTES = 16 * 2**20
 """Golden samples beyond this are left out, all but the first."""
 
-# The device floor, as DESIGN calls it: what a device needs to run, check and measure a bundle.
-_FLOOR = ("__init__.py", "contracts.py", "errors.py", "tempdir.py", "_reaper.py", "bundle", "measure")
+# The device floor: what a device needs to run, check and measure a bundle. The engines' adapters come on top.
+_FLOOR = (
+    "__init__.py",
+    "contracts.py",
+    "errors.py",
+    "bundle/__init__.py",
+    "bundle/manifest.py",
+    "bundle/read.py",
+    "measure/*.py",
+)
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -132,13 +140,10 @@ def _write_golden(golden: Sequence[tuple[Feeds, Outputs]], folder: Path) -> int:
 
 def _vendor_floor(folder: Path, runtime_file: Path, runtime: str) -> None:
     """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them."""
-    folder.mkdir(parents=True)
-    for name in _FLOOR:
-        source = _PACKAGE / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, folder / name)
+    for source in (path for pattern in _FLOOR for path in sorted(_PACKAGE.glob(pattern))):
+        target = folder / source.relative_to(_PACKAGE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
     own = runtimes_folder()
     adapters = folder / "runtimes"
     adapters.mkdir()
