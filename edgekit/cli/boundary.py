@@ -105,9 +105,9 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, Terminated):
         return Failure(f"stopped by {error}", 128 + error.number)
     for cause in _chain(error):
-        disk = _disk_failure(cause)
-        if disk:
-            return disk
+        known = _disk_failure(cause) or _missing_package(cause)
+        if known:
+            return known
     if isinstance(error, MemoryError):
         return Failure("out of memory", 1, fix="A smaller batch in --input, or fewer --samples, needs less.")
     first = (str(error).strip().splitlines() or [""])[0]
@@ -129,6 +129,30 @@ def _disk_failure(error: BaseException) -> Failure | None:
         return None
     what, fix = reasons[error.errno]
     return Failure(f"{what}:{place}" if place else what, OutputError.exit_code, fix=fix)
+
+
+# Module → (its package, the extra that brings it). The core installs without them.
+_EXTRAS = {
+    "torch": ("torch", "export"),
+    "onnx": ("onnx", "export"),
+    "onnx_ir": ("onnx-ir", "export"),
+    "onnxscript": ("onnxscript", "export"),
+    "ml_dtypes": ("ml_dtypes", "export"),
+    "onnxruntime": ("onnxruntime", "cpu"),
+    "openvino": ("openvino", "cpu"),
+    "nncf": ("nncf", "cpu"),
+    "sklearn": ("scikit-learn", "cpu"),
+    "PIL": ("pillow", "cpu"),
+    "transformers": ("transformers", "hf"),
+    "optimum": ("optimum", "hf"),
+}
+
+
+def _missing_package(error: BaseException) -> Failure | None:
+    if not isinstance(error, ModuleNotFoundError) or error.name not in _EXTRAS:
+        return None
+    package, extra = _EXTRAS[error.name]
+    return Failure(f"this needs {package}, which is not installed", 6, fix=f'pip install "edgekit[{extra}]"')
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

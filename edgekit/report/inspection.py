@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from ..acceptance import Acceptance, Refusal
-from ..analysis import Analysis
-from ..inspection import Inspection
+from typing import TYPE_CHECKING
+
 from . import units
 from .bundle import manifest_text
 from .layout import Ink, labelled, table, wrap
 from .text import source_line
+
+if TYPE_CHECKING:  # these need the export packages, which a board that inspects a bundle need not have
+    from ..acceptance import Acceptance, Refusal
+    from ..analysis import Analysis
+    from ..inspection import Inspection
 
 _MODULES_SHOWN = 4
 _COSTLIEST = 5

@@ -226,6 +226,49 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(folder: Path, words: lis
     ]
 
 
+_CORE_ONLY = """
+import sys
+for name in ("torch", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "openvino", "nncf", "transformers", "sklearn"):
+    sys.modules[name] = None  # as if it were not installed
+from edgekit.cli import main
+main(sys.argv[1:])
+"""
+
+
+def on_a_board(folder: Path, *words: str) -> Done:
+    """Run edgekit where only the core and ONNX Runtime are installed."""
+    done = subprocess.run([sys.executable, "-c", _CORE_ONLY, *words], cwd=folder, capture_output=True, encoding="utf-8")
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["targets", "list"],
+        ["doctor"],
+        ["inspect", "net.edgekit"],
+        ["bundle", "run", "net.edgekit"],
+        ["bundle", "run", "net.edgekit", "--data", "plain.npz"],
+        ["bench", "net.edgekit", "--seconds", "0.2", "--processes", "1"],
+        ["evaluate", "net.edgekit", "--data", "data.npz", "--metric", "top1"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_board_does_needs_no_torch_and_no_onnx(folder: Path, words: list[str]) -> None:
+    done = on_a_board(folder, *words, "--json")
+    assert done.code == 0, done.err
+    assert done.json
+
+
+@pytest.mark.parametrize("words", [["inspect", "net.py:build"], ["export", "net.py:build", "--target", "cpu"]])
+def test_what_needs_torch_says_how_to_get_it(folder: Path, words: list[str]) -> None:
+    done = on_a_board(folder, *words)
+    assert (done.code, done.out) == (6, "")
+    assert done.err.startswith("edgekit: ")
+    assert "not installed" in done.err
+    assert "pip install" in done.err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
