@@ -258,7 +258,7 @@ class Mean(Metric):
         """
         result = self._function(outputs, label)
         try:
-            number = float(result)
+            number = float(np.asarray(result, np.float64).item())  # an array of one number will do
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):

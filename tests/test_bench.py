@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.bench import SAMPLE, bench, flatten, unflatten
+from edgekit.bundle import Bundle, EngineUse, open_bundle, pack
+from edgekit.contracts import Quiet
+from edgekit.errors import BundleError, EngineError, OutputError, UsageError
+from edgekit.measure.benchmark import dumps, to_text
+from edgekit.measure.statistics import summarize
+
+
+def test_the_json_is_what_the_design_says(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle()
+    result = bench(bundle.path, seconds=0.5, processes=2)
+    value = json.loads(dumps(result.to_json()))
+    assert value["schema"] == 1
+    assert value["bundle"] == str(bundle.path)
+    assert value["device"]["cores"] >= 1
+    assert value["runtime"]["name"] == "onnxruntime"
+    assert value["runtime"]["options"] == {"threads": 1}
+    assert value["placement"] == {"CPU": 1}
+    latency = value["latency"]
+    for key in ("p50_s", "p90_s", "p99_s"):
+        assert 0 < latency[key]["low"] <= latency[key]["value"] <= latency[key]["high"] < 0.1
+    assert latency["confidence"] == 0.95
+    assert latency["processes"] == 2
+    assert value["throughput_per_s"] == pytest.approx(1 / latency["p50_s"]["value"], rel=0.9)
+    assert value["memory"]["model_bytes"] == bundle.model_bytes
+    assert value["memory"]["peak_rss_bytes"] > 2**24
+    assert value["energy_j"] is None and "energy" in value["not_measured"]["energy_j"]
+    assert value["verdict"] in ("steady", "noisy", "drifting")
+    assert bool(value["reasons"]) == (value["verdict"] != "steady")
+
+
+def test_raw_samples_are_kept_beside_the_bundle(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+    bundle = make_bundle()
+    result = bench(bundle.path, seconds=0.3, processes=2)
+    assert result.samples.parent == tmp_path / ".edgekit" / "results"
+    rows = np.load(result.samples, allow_pickle=False)
+    assert rows.dtype == SAMPLE
+    assert summarize(unflatten(rows)) == result.measured.summary
+    assert open_bundle(bundle.path).sha256 == bundle.sha256
+
+
+def test_samples_survive_being_flattened() -> None:
+    samples = [[np.array([1.0, 2.0]), np.array([3.0])], [np.array([4.0])]]
+    back = unflatten(flatten(samples))
+    assert [[block.tolist() for block in process] for process in back] == [[[1.0, 2.0], [3.0]], [[4.0]]]
+
+
+def test_a_packed_bundle_is_measured_too(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+    packed = pack(make_bundle().path)
+    result = bench(packed, seconds=0.1, processes=1, threads=2)
+    assert result.bundle == packed
+    assert result.measured.infos[0].in_force["threads"] == 2
+    assert result.samples.parent == tmp_path / ".edgekit" / "results"
+
+
+def test_what_n_cannot_support_is_null_with_its_reason(make_bundle: Callable[..., Bundle]) -> None:
+    value = bench(make_bundle().path, seconds=0.1, processes=1).to_json()
+    assert value["latency"]["n"] > 662  # this model is too quick to be refused anything
+    few = {**value, "latency": {**value["latency"], "p99_s": None}}
+    few["not_measured"] = {"latency.p99_s": "p99 needs 662 samples, have 200"}
+    assert "p99   not stated: p99 needs 662 samples, have 200" in to_text(few)
+
+
+def test_a_slow_model_is_run_until_there_is_something_to_say(
+    make_bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgekit.devices.local import LocalDevice, Worker
+
+    (tmp_path / "sleepy.py").write_text(
+        "import time\n"
+        "from edgekit.runtimes.null import Null, NullSession\n"
+        "class Session(NullSession):\n"
+        "    def bind(self, feeds):\n"
+        "        return lambda: time.sleep(0.02)\n"
+        "class Sleepy(Null):\n"
+        "    def open(self, artifact, options):\n"
+        "        return Session(artifact, options.threads)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def open_sleepy(self: LocalDevice, artifact: Any, runtime: str, options: Any, feeds: Any) -> Worker:
+        from edgekit.devices import local
+
+        return Worker(local._COMMAND, artifact, "sleepy:Sleepy", options, feeds)
+
+    monkeypatch.setattr(LocalDevice, "open", open_sleepy)
+    start = time.monotonic()
+    result = bench(make_bundle().path, seconds=0.4, processes=2)
+    assert time.monotonic() - start < 8
+    summary = result.measured.summary
+    assert 20 <= summary.n < 300
+    assert summary.p50 is not None and 0.02 <= summary.p50.value < 0.03
+    assert summary.p99 is None
+    assert result.to_json()["latency"]["p99_s"] is None
+    assert result.to_json()["not_measured"]["latency.p99_s"].startswith("p99 needs 662 samples, have ")
+    assert result.to_json()["throughput_per_s"] == pytest.approx(50, rel=0.4)
+
+
+def test_progress_is_told(make_bundle: Callable[..., Bundle]) -> None:
+    class Told(Quiet):
+        steps: list[tuple[int, int | None]] = []  # noqa: RUF012 - one test
+
+        def step(self, done: int, total: int | None = None, note: str = "") -> None:
+            self.steps.append((done, total))
+
+    bench(make_bundle().path, seconds=0.2, processes=1, progress=Told())
+    assert Told.steps[-1] == (200, 200)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"seconds": 0.0}, "the time to measure must be more than 0 seconds, got 0"),
+        ({"seconds": float("nan")}, "must be more than 0 seconds, got nan"),
+        ({"processes": 0}, "the number of processes must be 1 or more, got 0"),
+        ({"device": "moon"}, "'moon' is not a device"),
+        ({"threads": -1}, "threads must be >= 0, got -1"),
+    ],
+)
+def test_options_that_cannot_be(make_bundle: Callable[..., Bundle], options: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        bench(make_bundle().path, **{"seconds": 0.1, **options})
+
+
+def test_an_engine_that_is_not_installed(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle(changes={"runtime": EngineUse("nothing", "1", {}, "pip install nothing")})
+    with pytest.raises((EngineError, UsageError), match="'nothing'"):
+        bench(bundle.path, seconds=0.1)
+
+
+def test_a_bundle_without_golden_inputs(make_bundle: Callable[..., Bundle]) -> None:
+    with pytest.raises(UsageError, match="holds no golden inputs to measure with"):
+        bench(make_bundle(golden=[]).path, seconds=0.1)
+
+
+def test_a_damaged_bundle_is_not_measured(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+    bundle = make_bundle()
+    (bundle.path / "run.py").write_text("")
+    with pytest.raises(BundleError, match=r"'run.py' in '.*' is damaged"):
+        bench(bundle.path)
+    assert not (tmp_path / ".edgekit").exists()
+
+
+def test_a_place_where_no_results_can_be_kept(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+    bundle = make_bundle()
+    (tmp_path / ".edgekit").write_text("a file")
+    with pytest.raises(OutputError, match="its folder is not a folder"):
+        bench(bundle.path, seconds=0.1)
+    (tmp_path / ".edgekit").unlink()
+    shutil.rmtree(bundle.path)
