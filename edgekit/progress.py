@@ -72,7 +72,7 @@ class TerminalProgress:
         with self._lock:
             if self._open:
                 stage = self._open[-1]
-                stage.done, stage.total, stage.note = done, total, note
+                stage.done, stage.total, stage.note, stage.step_s = done, total, note, self._clock()
 
     def line(self) -> str | None:
         """What there is to say now, or None while the stage is still quick."""
@@ -84,7 +84,7 @@ class TerminalProgress:
             return None
         stage, now_s = self._open[-1], self._clock()
         elapsed_s = now_s - stage.start_s
-        return stage.describe(elapsed_s) if elapsed_s >= SHOW_AFTER_S else None
+        return stage.describe(now_s) if elapsed_s >= SHOW_AFTER_S else None
 
     def _tick(self) -> None:
         with self._lock:
@@ -115,25 +115,30 @@ class _Stage:
     def __init__(self, name: str, start_s: float) -> None:
         self.name = name
         self.start_s = start_s
+        self.step_s = start_s  # when the last step was reported
         self.done = 0
         self.total: int | None = None
         self.note = ""
 
-    def describe(self, elapsed_s: float) -> str:
+    def describe(self, now_s: float) -> str:
         """``candidate openvino int8   40 %   calibrating   12 s, about 18 s left``."""
         parts = [self.name]
-        remaining = ""
         if self.total:
-            share = min(self.done / self.total, 1.0)
-            parts.append(f"{100 * share:.0f} %")
-            if 0 < share < 1:
-                # Linear: what is left takes as long, per unit, as what is done.
-                remaining = f", about {duration(elapsed_s * (1 - share) / share)} left"
+            parts.append(f"{100 * min(self.done / self.total, 1.0):.0f} %")
         elif self.done:
             parts.append(str(self.done))
         if self.note:
             parts.append(self.note)
-        return "   ".join([*parts, duration(elapsed_s) + remaining])
+        left_s = self._left_s(now_s)
+        parts.append(duration(now_s - self.start_s) + (f", about {duration(left_s)} left" if left_s > 0 else ""))
+        return "   ".join(parts)
+
+    def _left_s(self, now_s: float) -> float:
+        """Linear: a unit that is left takes as long as one that was done when the last step came. 0: not known."""
+        if not self.total or not 0 < self.done < self.total:
+            return 0.0
+        per_unit_s = (self.step_s - self.start_s) / self.done
+        return per_unit_s * (self.total - self.done) - (now_s - self.step_s)
 
 
 class _Ticker:

@@ -50,6 +50,11 @@ def test_a_slow_stage_tells_share_note_and_time_left(clock: Clock) -> None:
         assert progress.line() == "calibrate   3   8.0 s"
         progress.step(20, 100, "batch 20")
         assert progress.line() == "calibrate   20 %   batch 20   8.0 s, about 32 s left"
+        clock.now_s = 18.0
+        assert progress.line() == "calibrate   20 %   batch 20   18 s, about 22 s left"
+        clock.now_s = 80.0
+        assert progress.line() == "calibrate   20 %   batch 20   1 min 20 s"
+        clock.now_s = 8.0
         progress.step(100, 100)
         assert progress.line() == "calibrate   100 %   8.0 s"
     assert progress.line() is None
