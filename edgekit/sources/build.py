@@ -66,7 +66,7 @@ def from_module(
     """
     half = any("float32, the precision of the reference" in note for note in notes)
     args, kwargs = tree.convert(args, half), tree.convert(kwargs, half)
-    flat = FlatModule(module, args, kwargs).eval()
+    flat = FlatModule(module, args, kwargs)
     example = {n: to_numpy(_checked(spec, n, t)) for n, t in zip(flat.input_names, flat.tensors.value, strict=True)}
     if not example:
         raise SourceError(f"{spec}: the example inputs hold no tensor")
@@ -144,8 +144,8 @@ def _check_repeatable(spec: str, names: list[str], first: list[torch.Tensor], se
             continue
         by = f" by {(a.double() - b.double()).abs().max().item():.3g}" if a.shape == b.shape and a.numel() else ""
         raise SourceError(
-            f"{spec}: two calls of forward with the same inputs gave different outputs ('{name}' differs{by}): it draws "
-            "random numbers, or carries state from one call to the next",
+            f"{spec}: two calls of forward with the same inputs gave different outputs ('{name}' differs{by}): it "
+            "draws random numbers, or carries state from one call to the next",
             fix="Take the random tensor or the state as an input of forward, and return the new state as an output; "
             "give dropout training=self.training",
         )

@@ -1,17 +1,10 @@
 """``.pt2``: a program saved by ``torch.export.save``, opened without letting it run code.
 
-``torch.export.load`` alone is not safe: it unpickles what the archive marks as pickled, evaluates symbolic sizes with
-sympy, which runs Python, and loads compiled libraries. So the archive is read first and refused if it asks for any of
-that, and torch is held to ``weights_only`` for the rest.
+``torch.export.load`` alone is not safe (see `pt2_guard`).
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import json
-import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +14,7 @@ import torch
 from ..contracts import Array
 from ..errors import SourceError, UsageError
 from ..source import Source
-from . import build, capture
+from . import build, capture, pt2_guard
 from .flags import FreeAxis, parse_dynamic
 from .flat import to_numpy
 
@@ -35,9 +28,9 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
     """
     if inputs:
         raise UsageError(f"--input does not apply: {spec} brings its own inputs and has fixed their shapes")
-    _refuse_code(path)
+    pt2_guard.refuse_code(path)
     try:
-        with capture.quiet(), _weights_only():
+        with capture.quiet(), pt2_guard.weights_only():
             program = torch.export.load(path)
     except Exception as error:
         raise SourceError(
@@ -65,7 +58,7 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
 
 def _module(program: torch.export.ExportedProgram) -> torch.nn.Module:
     with capture.quiet():
-        module: torch.nn.Module = program.module()
+        module: torch.nn.Module = program.module(check_guards=False)  # guards are Python text, run by exec
     return module
 
 
@@ -90,91 +83,6 @@ def _name_dimensions(source: Source, program: torch.export.ExportedProgram, dyna
         source.inputs = capture.input_specs(program, [item.name for item in source.inputs], names)
         source.outputs = capture.output_specs(program, [item.name for item in source.outputs], names)
     return source
-
-
-@contextlib.contextmanager
-def _weights_only() -> Iterator[None]:
-    """Hold every ``torch.load`` inside to ``weights_only=True``, by the switch torch has for it."""
-    key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(key)
-    os.environ[key] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = before
-
-
-def _refuse_code(path: Path) -> None:
-    """Refuse an archive that would run code when loaded.
-
-    Raises:
-        SourceError: it is no zip archive, or holds pickled objects, compiled code, or an expression that is more than
-            arithmetic.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if "/aotinductor/" in name or name.endswith((".so", ".pyd", ".dll", ".dylib")):
-                    raise SourceError(f"{path} is refused: it holds compiled code ({name})", fix=_SAVE)
-                if name.endswith(".json"):
-                    _refuse_in_json(path, name, json.loads(archive.read(name)))
-    except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} is no exported program: {error}", fix=_SAVE) from error
-
-
-_SAVE = "Write it with torch.export.save(torch.export.export(net, example), path)"
-
-
-def _refuse_in_json(path: Path, name: str, value: Any) -> None:
-    if isinstance(value, dict):
-        if value.get("use_pickle"):
-            raise SourceError(
-                f"{path} is refused: {name} marks {value.get('path_name', 'an entry')} as pickled, and unpickling can "
-                "run any code",
-                fix="Keep plain tensors in the module's parameters and buffers and save it again",
-            )
-        text = value.get("expr_str")
-        if isinstance(text, str) and not _is_arithmetic(text):
-            raise SourceError(f"{path} is refused: {name} holds {text[:80]!r}, which is no arithmetic over sizes")
-        for child in value.values():
-            _refuse_in_json(path, name, child)
-    elif isinstance(value, list):
-        for child in value:
-            _refuse_in_json(path, name, child)
-
-
-_ARITHMETIC = (
-    ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Name, ast.Load, ast.Constant, ast.Call,
-    ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
-)  # fmt: skip
-_FUNCTIONS = {
-    "Add", "And", "CeilToInt", "CleanDiv", "Eq", "FloatPow", "FloatTrueDiv", "FloorDiv", "FloorToInt", "Ge", "Gt",
-    "Identity", "IntTrueDiv", "Integer", "IsNonOverlappingAndDenseIndicator", "LShift", "Le", "Lt", "Max", "Min",
-    "Mod", "ModularIndexing", "Mul", "Ne", "Not", "Or", "Piecewise", "Pow", "PowByNatural", "PythonMod", "RShift",
-    "Rational", "RoundDecimal", "RoundToInt", "Symbol", "ToFloat", "TruncToFloat", "TruncToInt", "Where", "abs",
-    "bitwise_and", "bitwise_or", "ceiling", "floor",
-}  # fmt: skip
-
-
-def _is_arithmetic(text: str) -> bool:
-    """Whether ``text`` only computes with numbers, symbols and the functions torch's shapes are made of."""
-    try:
-        nodes = list(ast.walk(ast.parse(text, mode="eval")))
-    except (SyntaxError, ValueError):
-        return False
-    for node in nodes:
-        if not isinstance(node, _ARITHMETIC):
-            return False
-        if isinstance(node, ast.Name) and node.id.startswith("__"):
-            return False
-        if isinstance(node, ast.Constant) and not isinstance(node.value, (int, float, bool)):
-            return False
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS):
-            return False
-    return True
 
 
 class _Tracer(torch.fx.Interpreter):

@@ -26,6 +26,7 @@ class FlatModule(torch.nn.Module):
     def __init__(self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
         self.model = model
+        self.training = False  # not eval(): an exported program's module has none, and the others are in it already
         self.arguments = _Hidden((args, kwargs))
         named = named_arguments(model, args, kwargs)
         found = [(path, leaf) for name, value in named for path, leaf in _under(name, value)]

@@ -57,7 +57,7 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
         name=path.stem,
         description=_description(model),
         inputs=tuple(specs),
-        outputs=tuple(_output(spec, path, value, fixed) for value in graph.outputs),
+        outputs=tuple(_output(spec, value, fixed) for value in graph.outputs),
         example=example,
         parameters=sum(tensor.size for tensor in _tensors(model) if tensor.dtype.is_floating_point()),
         path=path,
@@ -81,14 +81,18 @@ def open_model(path: Path) -> ir.Model:
     try:
         onnx.checker.check_model(str(path))  # by path: it follows external data, and files above 2 GB work
     except Exception as error:
+        no_shape = "Field 'shape'" in str(error)
         raise SourceError(
-            f"{path} fails onnx's checker: {_one_line(error)}", fix="Export it again, or repair it with onnx.helper"
+            f"{path} fails onnx's checker: {_one_line(error)}",
+            fix=f"Let onnx infer the shapes: onnx.shape_inference.infer_shapes_path('{path.name}')"
+            if no_shape
+            else "Export it again, or repair it with onnx.helper",
         ) from error
     return model
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:300].rstrip(".")
 
 
 def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
@@ -205,26 +209,15 @@ def _example(item: TensorSpec, flag: InputFlag | None) -> Array:
     return InputFlag(item.name, item.dtype, sizes, {}).make()
 
 
-def _output(spec: str, path: Path, value: ir.Value, fixed: dict[str, int]) -> TensorSpec:
+def _output(spec: str, value: ir.Value, fixed: dict[str, int]) -> TensorSpec:
     name = str(value.name)
-    shape, dtype = value.shape, value.dtype
-    if shape is None or dtype is None:
-        shape, dtype = _inferred(path, name)
-    if shape is None or dtype is None:
-        raise SourceError(
-            f"output '{name}' of {spec} has no stated shape, and it cannot be inferred",
-            fix="Only tensors of known rank can be outputs; state it in the file",
-        )
+    if not isinstance(value.type, ir.TensorType) or value.shape is None:
+        raise SourceError(f"output '{name}' of {spec} is a {value.type}, not a tensor")
     return TensorSpec(
-        name, _dtype(dtype), tuple(fixed.get(d, d) if isinstance(d, str) else d for d in _dims(name, shape))
+        name,
+        _dtype(value.type.dtype),
+        tuple(fixed.get(d, d) if isinstance(d, str) else d for d in _dims(name, value.shape)),
     )
-
-
-def _inferred(path: Path, name: str) -> tuple[ir.Shape | None, ir.DataType | None]:
-    """Shape and dtype of an output by onnx's shape inference, on the graph without its weights."""
-    proto = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False), data_prop=True)
-    value = next(value for value in ir.from_proto(proto).graph.outputs if value.name == name)
-    return value.shape, value.dtype
 
 
 def _description(model: ir.Model) -> str:
