@@ -49,7 +49,7 @@ def place(trace: TracebackType | None) -> str:
 
 def lines(trace: TracebackType | None) -> list[str]:
     """The user's frames for an error's details: ``net.py:12 in build: raise ValueError(…)``."""
-    return [f"{short(f.filename)}:{f.lineno} in {f.name}: {f.line or "…"}" for f in user_frames(trace)]
+    return [f"{short(f.filename)}:{f.lineno} in {f.name}: {f.line or '?'}" for f in user_frames(trace)]
 
 
 def raised(error: BaseException) -> str:
