@@ -21,6 +21,8 @@ Array: TypeAlias = NDArray[Any]
 Feeds: TypeAlias = Mapping[str, Array]
 """Input name → array. Every array has the dtype and a shape that its TensorSpec allows."""
 Outputs: TypeAlias = dict[str, Array]
+"""Output name → array. Beyond tensors: an ONNX sequence is a list of arrays and an empty optional is None, in Feeds too;
+the adapters pass them through and `measure.parity` compares them. A TensorSpec then names the type: ``seq(…)``."""
 
 
 @dataclass(frozen=True, slots=True)
