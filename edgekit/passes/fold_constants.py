@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from onnxscript.optimizer import FOLDED_FROM_KEY
@@ -47,7 +48,8 @@ class FoldConstants(GraphPass):
     def rewrite(self, model: ir.Model) -> tuple[ir.Model, Change]:
         """Fold until nothing changes: a folded shape can make the next expression constant."""
         nodes, before = count_nodes(model), signature(model)
-        with kept_module_paths(model):
+        # A constant may well be infinite (a mask's log of 0): no reason for numpy to warn.
+        with kept_module_paths(model), np.errstate(all="ignore"):
             while True:
                 last = signature(model)
                 fold(
