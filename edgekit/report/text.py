@@ -35,7 +35,7 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     if len(result.placement) > 1:
         lines += labelled("placement", placement_text(result.placement), ink, width)
     lines += labelled("bundle", _bundle(result), ink, width)
-    lines += [ink.good(line) for line in wrap(_sentence(result.reason), width)]
+    lines += [ink.good(line) for line in wrap(conclusion(result), width)]
     return "\n".join(lines)
 
 
@@ -191,6 +191,38 @@ def _bundle(result: ExportResult) -> str:
     if result.fp32_size_bytes is not None and result.fp32_size_bytes != result.size_bytes:
         size += f" (fp32: {units.size(result.fp32_size_bytes)})"
     return "   ".join(part for part in (str(result.bundle), size, result.self_test) if part)
+
+
+def conclusion(result: ExportResult) -> str:
+    """What the user gained, in one sentence: against the fastest fp32 candidate, at which accuracy.
+
+    Where nothing was gained (fp32 was picked) or measured, the pipeline's reason.
+    """
+    pick = result.pick
+    timed = [(item, item.latency) for item in result.candidates if item.latency and not item.rejected]
+    plain = [pair for pair in timed if pair[0].precision == "fp32"]
+    if pick.precision == "fp32" or pick.latency is None or not plain:
+        return _sentence(result.reason)
+    fp32, latency = min(plain, key=lambda pair: pair[1].p50_s.value)
+    ours, theirs = pick.latency.p50_s, latency.p50_s
+    if theirs.low <= ours.high:  # False where an end is NaN: a short round has no interval to overlap
+        speed = f"Not distinguishable in speed from {fp32.name}"
+    else:
+        about = "About " if latency.screening else ""
+        speed = f"{about}{units.ratio(theirs.value / ours.value)} faster than {fp32.name}"
+    return f"{speed}{_at_accuracy(pick)}."
+
+
+def _at_accuracy(pick: CandidateResult) -> str:
+    if pick.metric is None:
+        return f", at {units.decibels(pick.parity.sqnr_db)} to PyTorch" if pick.parity else ""
+    metric = pick.metric
+    value = units.metric(metric.name, metric.value)
+    error = units.share_error(metric.name, metric.value, metric.samples)
+    sampled = f"{f'{error} ' if error else ''}on {metric.samples} samples"
+    if metric.drop == 0:
+        return f" at the same {metric.name} ({value} {sampled})"
+    return f", {metric.name} {value} instead of {units.metric(metric.name, metric.reference)} ({sampled})"
 
 
 def _sentence(text: str) -> str:

@@ -118,6 +118,16 @@ def metric(name: str, value: float) -> str:
     return f"{value:.4g}"
 
 
+def share_error(name: str, share: float, samples: int) -> str:
+    """``±0.8``, in percentage points: the 95 % interval of a share that was counted on so many samples.
+
+    The normal approximation 1.96·√(p(1−p)/n); empty for metrics that are no shares, or where p is 0 or 1.
+    """
+    if name.partition(":")[0] not in _SHARES or samples < 1 or not 0 < share < 1:
+        return ""
+    return f"±{_ceil(100 * 1.96 * math.sqrt(share * (1 - share) / samples), 1):.1f}"
+
+
 def _decimals(value: float) -> int:
     value = abs(value)
     return 2 if value < 10 else 1 if value < 100 else 0

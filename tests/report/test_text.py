@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgekit.contracts import PassRecord, Tolerance
-from edgekit.report.text import export_text, parity_line, source_line
+from edgekit.report.text import conclusion, export_text, parity_line, source_line
 from edgekit.results import CandidateResult, ExportResult, Interval, Latency, MetricReport, ParityReport
 
 
@@ -62,7 +62,14 @@ RESULT = ExportResult(
     candidates=(
         candidate("onnxruntime int8 static", 0.000212),
         candidate("openvino bf16", 0.00038, 48.0),
-        candidate("onnxruntime fp32", 0.0006, 140.0, latency=latency(0.0006, 0, screening=True), size_bytes=1_240_000),
+        candidate(
+            "onnxruntime fp32",
+            0.0006,
+            140.0,
+            precision="fp32",
+            latency=latency(0.0006, 0, screening=True),
+            size_bytes=1_240_000,
+        ),
         candidate("onnxruntime int8 dynamic", 0.00281, 30.0, note="slower than fp32"),
         candidate("openvino int8", None, 12.0, rejected="parity: sqnr_db 12 < 25 (output 'logits')"),
     ),
@@ -102,7 +109,7 @@ def test_says_everything_in_order() -> None:
     assert text[-3].startswith("parity      PyTorch 2.13.0 fp32 → bundle: 34 dB, max abs 0.0123")
     assert text[-3].endswith("on 200 samples; tolerance SQNR ≥ 25 dB")
     assert text[-2] == "bundle      build.edgekit   0.4 MB (fp32: 1.24 MB)   self-test passed"
-    assert text[-1] == "2.8x faster than fp32 at the same top1."
+    assert text[-1] == "About 2.8x faster than onnxruntime fp32 at the same top1 (98.44 % ±0.9 on 899 samples)."
 
 
 def test_columns_line_up() -> None:
@@ -198,3 +205,26 @@ def test_unknown_facts_of_the_source_are_left_out() -> None:
 
 def test_one_sample_is_not_plural() -> None:
     assert " on 1 sample;" in parity_line(replace(parity(30.0), samples=1))
+
+
+def against(fp32: Latency, **pick: Any) -> str:
+    """The conclusion for a pick at 0.212 ms beside an fp32 candidate."""
+    plain = candidate("openvino fp32", 0.0006, precision="fp32", latency=fp32)
+    return conclusion(replace(RESULT, candidates=(replace(RESULT.candidates[0], **pick), plain)))
+
+
+def test_conclusion_tells_the_gain_and_the_accuracy() -> None:
+    dropped = MetricReport("top1", 0.9844, 0.9833, 0.0011, 0.005, 899)
+    assert against(latency(0.0006, 1e-5), metric=dropped) == (
+        "2.8x faster than openvino fp32, top1 98.33 % instead of 98.44 % (±0.9 on 899 samples)."
+    )
+    assert against(latency(0.0006, 1e-5), metric=None) == "2.8x faster than openvino fp32, at 34 dB to PyTorch."
+
+
+def test_conclusion_claims_nothing_where_the_intervals_overlap() -> None:
+    assert against(latency(0.00022, 2e-5), metric=None).startswith("Not distinguishable in speed from openvino fp32")
+
+
+def test_conclusion_is_the_reason_where_fp32_won_or_nothing_was_measured() -> None:
+    assert against(latency(0.0006, 1e-5), precision="fp32") == "2.8x faster than fp32 at the same top1."
+    assert against(latency(0.0006, 1e-5), latency=None) == "2.8x faster than fp32 at the same top1."
