@@ -21,8 +21,8 @@ Array: TypeAlias = NDArray[Any]
 Feeds: TypeAlias = Mapping[str, Array]
 """Input name → array. Every array has the dtype and a shape that its TensorSpec allows."""
 Outputs: TypeAlias = dict[str, Array]
-"""Output name → array. Beyond tensors: an ONNX sequence is a list of arrays and an empty optional is None, in Feeds too;
-the adapters pass them through and `measure.parity` compares them. A TensorSpec then names the type: ``seq(…)``."""
+"""Output name → array. Beyond tensors, here and in Feeds: an ONNX sequence is a list of arrays, an empty optional None.
+Adapters pass them through and `measure.parity` compares them; the TensorSpec's dtype then is the type, ``seq(…)``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,8 @@ def to_bits(array: Array) -> NDArray[np.uint8]:
     padded = np.zeros(-(-flat.size // per_byte) * per_byte, np.uint8)
     padded[: flat.size] = codes
     shifts = np.arange(per_byte, dtype=np.uint8) * bits
-    return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8)
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8)
+    return packed
 
 
 def from_bits(data: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> Array:
@@ -170,6 +171,7 @@ def extended_dtype(name: str) -> np.dtype[Any]:
         EngineError: ml_dtypes is not installed.
     """
     try:
-        return np.dtype(getattr(import_module("ml_dtypes"), name))
+        found: np.dtype[Any] = np.dtype(getattr(import_module("ml_dtypes"), name))
     except ModuleNotFoundError as error:
         raise EngineError(f"{name} tensors need ml_dtypes", fix="Install it: pip install ml_dtypes") from error
+    return found

@@ -67,9 +67,9 @@ class RuntimeConformance:
 
     def test_options_are_a_frozen_dataclass_with_threads(self, runtime_case: RuntimeCase) -> None:
         """A target's [runtime.options] become this class; ``threads`` is what edgekit tunes on every engine."""
-        options = runtime_case.runtime.Options
-        assert dataclasses.is_dataclass(options)
-        assert options.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        assert dataclasses.is_dataclass(runtime_case.runtime.Options)
+        options: Any = runtime_case.runtime.Options
+        assert options.__dataclass_params__.frozen
         assert options().threads == 0
         with pytest.raises(UsageError, match="'threads' must be int"):
             options_from(options, {"threads": "many"}, "[runtime.options]")
