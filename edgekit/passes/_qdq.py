@@ -222,7 +222,8 @@ class _Inserter:
         node, scheme = item.node, self.scheme
         assert item.weight is not None
         weights, name = _constant_of(node, item.weight)
-        bias = None if item.bias is None else _constant_of(node, item.bias)[0]
+        adder = item.bias_of or node
+        bias = None if item.bias is None else _constant_of(adder, item.bias)[0]
         input_scale = self._scale_of_input(node)
         axis = item.axis if scheme.per_channel else None
         least = None if bias is None else np.asarray(np.abs(bias) / (input_scale * _BIAS_LIMIT), np.float32)
@@ -235,10 +236,10 @@ class _Inserter:
             bias_scale = np.asarray(scale * input_scale, np.float32)
             limit = np.iinfo(np.int32)
             whole = np.clip(np.rint(bias.astype(np.float64) / bias_scale), limit.min, limit.max).astype(np.int32)
-            label = _constant_of(node, item.bias)[1]
+            label = _constant_of(adder, item.bias)[1]
             zeros = np.zeros(bias_scale.shape, np.int32)
-            value = self._dequantized_constant(node, label, whole, bias_scale, zeros, 0 if bias_scale.ndim else None)
-            node.replace_input_with(item.bias, value)
+            value = self._dequantized_constant(adder, label, whole, bias_scale, zeros, 0 if bias_scale.ndim else None)
+            adder.replace_input_with(item.bias, value)
 
     def _scale_of_input(self, node: ir.Node) -> np.float32:
         value = node.inputs[0]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Method: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "entropy")
 BINS = 8192
+_MERGED = 4  # bins that entropy takes for one: 2048 are left
 _CHUNK = 1 << 20  # values counted at a time: bounds the temporaries
 
 # How much of the full range a search tries to keep. Geometric: an outlier can be a hundred times the rest.
@@ -39,11 +40,11 @@ class Histogram:
         """Count ``values``, an array of any shape."""
         flat = values.reshape(-1)
         width = self.high - self.low
-        scale = np.float32(BINS / width) if width > 0 else np.float32(0)
+        # Below the smallest width that float32 can divide by, all values are one.
+        scale = np.float32(BINS / width) if width > 1e-30 else np.float32(0)
         for start in range(0, flat.size, _CHUNK):
             part = flat[start : start + _CHUNK]
-            index = ((part - np.float32(self.low)) * scale).astype(np.int32)
-            np.clip(index, 0, BINS - 1, out=index)
+            index = np.clip((part - np.float32(self.low)) * scale, 0, BINS - 1).astype(np.int32)
             self.counts += np.bincount(index, minlength=BINS)
 
     def centers(self) -> NDArray[np.float64]:
@@ -65,11 +66,17 @@ def choose(histogram: Histogram, method: Method, levels: int = 256, percentile: 
         return low, high
     if method == "percentile":
         return _percentile(histogram, percentile)
+    if method == "entropy":
+        # Coarser bins, as in the paper: in fine ones a small sample is mostly noise, which would count as information.
+        counts = histogram.counts.reshape(-1, _MERGED).sum(axis=1).astype(np.float64)
+        values = histogram.centers().reshape(-1, _MERGED).mean(axis=1)
+        # Zeros are exact whatever the range is: what a Relu piles up there must not decide.
+        zero = int(np.argmin(np.abs(values)))
+        beside = counts[max(zero - 1, 0) : zero + 2 : 2] if zero else counts[1:2]
+        counts[zero] = min(counts[zero], beside.max())
+        return _least_divergence(values[counts > 0], counts[counts > 0], low, high, levels)
     seen = histogram.counts > 0
-    values, counts = histogram.centers()[seen], histogram.counts[seen].astype(np.float64)
-    if method == "mse":
-        return _least_mse(values, counts, low, high, levels)
-    return _least_divergence(values, counts, low, high, levels)
+    return _least_mse(histogram.centers()[seen], histogram.counts[seen].astype(np.float64), low, high, levels)
 
 
 def _percentile(histogram: Histogram, percentile: float) -> tuple[float, float]:
@@ -137,5 +144,5 @@ def _least_divergence(
         reference, quantized = reference / total, quantized / quantized.sum()
         divergence = float(np.sum(reference * np.log(reference / quantized)))
         if divergence < best:
-            best, chosen = divergence, (bottom, top)
+            best, chosen = divergence, (float(bottom), float(top))
     return chosen

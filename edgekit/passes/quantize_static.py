@@ -12,9 +12,9 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from ..errors import UsageError
-from . import Change, GraphPass
+from . import Change, GraphPass, PassContext
 from ._calibration import calibrate
-from ._plan import DEFAULT_OP_TYPES, make_plan
+from ._plan import DEFAULT_OP_TYPES, Plan, make_plan
 from ._qdq import Scheme, insert
 from ._ranges import METHODS
 
@@ -66,7 +66,7 @@ class QuantizeStatic(GraphPass):
         if any(node.op_type == "QuantizeLinear" for node in model.graph):
             return model, Change(False, "the graph is quantized already")
         name_nodes(model)
-        plan = make_plan(model, options.op_types, self.context.keep_float, absorb=not options.symmetric)
+        plan = static_plan(model, options, self.context)
         if not plan.nodes:
             return model, Change(False, plan.describe() or "the graph has no Conv, Gemm or MatMul to quantize")
         scheme = options.scheme()
@@ -80,6 +80,17 @@ class QuantizeStatic(GraphPass):
         insert(model, plan, ranges, scheme)
         RemoveUnusedNodesPass()(model)  # float weights that nothing reads any more
         return model, Change(True, plan.describe())
+
+
+def static_plan(model: ir.Model, options: Options, context: PassContext) -> Plan:
+    """The plan that the pass follows for the engine that will load the result."""
+    return make_plan(
+        model,
+        options.op_types,
+        context.keep_float,
+        absorb=not options.symmetric,
+        fold_add=context.runtime == "onnxruntime",
+    )
 
 
 def name_nodes(model: ir.Model) -> None:
