@@ -101,6 +101,7 @@ def opener(kind: str) -> Callable[..., Call]:
 
     def open_(evaluation: str, outputs: str, **arguments: Any) -> Call:
         samples = list(_read(Path(evaluation)))
+        _OPEN_FOR_LIFE.callback(samples.clear)  # engines hold their inputs by address
         run, bind = OPEN[kind](**arguments)
         if not Path(outputs).exists():
             np.save(outputs, np.concatenate([np.asarray(run(feeds), np.float64).ravel() for feeds in samples]))
