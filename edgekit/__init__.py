@@ -16,15 +16,15 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "bench", "evaluate", "export", "inspect", "open_bundle"]
 
 if TYPE_CHECKING:
-    from .bench import bench as bench
+    from .benchmarking import bench as bench
     from .bundle import open_bundle as open_bundle
-    from .evaluate import evaluate as evaluate
+    from .evaluation import evaluate as evaluate
     from .inspection import inspect as inspect
     from .pipeline import export as export
 
 _API = {
-    "bench": ".bench",
-    "evaluate": ".evaluate",
+    "bench": ".benchmarking",
+    "evaluate": ".evaluation",
     "export": ".pipeline",
     "inspect": ".inspection",
     "open_bundle": ".bundle",
@@ -37,9 +37,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    # Kept, because importing a submodule called like its function (bench, evaluate) binds the submodule to the name.
-    globals()[name] = getattr(import_module(_API[name], __name__), name)
-    return globals()[name]
+    return getattr(import_module(_API[name], __name__), name)
 
 
 # In a clone, `exporters/ runtimes/ targets/ examples/` lie beside this package, not in it (pyproject maps them in).

@@ -15,11 +15,12 @@ from .contracts import Artifact, Feeds, Outputs, PassRecord, Progress, options_f
 from .errors import EngineError
 from .graph import clone
 from .measure.parity import ParityMeter
-from .passes import GraphPass, PassContext, Result
+from .passes import PassContext
 from .repair import Rankings
 from .results import MetricReport, ParityReport
 from .samples import ReferenceRun
-from .target import Candidate, PassSpec, Target
+from .stages import run_passes
+from .target import Candidate, Target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -94,20 +95,6 @@ class Check:
         return None
 
 
-def run_passes(
-    model: ir.Model, specs: Sequence[PassSpec], context: PassContext
-) -> tuple[ir.Model, tuple[PassRecord, ...]]:
-    """Run passes in order; returns the graph they leave and a record of each."""
-    records = []
-    for spec in specs:
-        plugin: type[GraphPass] = plugins.load("passes", spec.name)
-        result = plugin.from_table(dict(spec.options), context)(model)
-        assert isinstance(result, Result)
-        model = result.model
-        records.append(result.record)
-    return model, tuple(records)
-
-
 def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset(), tag: str = "") -> Built | str:
     """Run the candidate's passes on a clone of the shared graph and write its artifact.
 
@@ -146,7 +133,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
     Raises:
         EngineError: the engine fails on a sample.
     """
-    from .evaluate import make_metric
+    from .evaluation import make_metric
 
     accuracy, precision = job.accuracy, built.candidate.precision
     meter, golden = ParityMeter(), ParityMeter()

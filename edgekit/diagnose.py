@@ -9,7 +9,6 @@ from .contracts import options_from
 from .errors import EdgekitError
 from .verify import first_divergence
 
-
 SAMPLES = 8
 """Samples to look for one that misses: not every sample need overflow."""
 

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import plugins
 from .contracts import Progress, Quiet
 from .errors import UsageError
-from .target import DEFAULT_OPSET, load_target
+from .target import DEFAULT_OPSET, PassSpec, load_target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from .acceptance import Acceptance
     from .analysis import Analysis
-    from .source import Source
     from .target import Target
+
+CLEAN_UP = ("fold_constants", "remove_dead_code", "infer_shapes")
+"""Passes before counting where no target states its own: what an exporter leaves behind is not the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +80,18 @@ def inspect(
     if is_bundle(source):
         return _inspect_bundle(Path(source), target)
     from .analysis import analyze
+    from .passes import PassContext
     from .source import load_source
+    from .stages import run_passes, to_graph
 
     profile = load_target(target) if target is not None else None
+    specs = profile.passes if profile else tuple(map(PassSpec, CLEAN_UP))
     with progress.stage("load the model"):
         model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
     with progress.stage("export to ONNX"):
         graph = to_graph(model, profile.export.opset if profile else DEFAULT_OPSET)
     with progress.stage("analyse"):
+        graph, _ = run_passes(graph, specs, PassContext(runtime="any", progress=progress))
         analysis = analyze(graph)
     engines = _ask(graph, profile, progress) if profile else ()
     return Inspection(model.to_json(), analysis, profile.name if profile else None, tuple(engines))
@@ -98,24 +103,6 @@ def is_bundle(source: Any) -> bool:
         return False
     path = Path(source)
     return (path / "manifest.json").is_file() or (path.name.endswith(".edgekit.zip") and path.is_file())
-
-
-def to_graph(source: Source, opset: int) -> ir.Model:
-    """The source as an ONNX graph, by the exporter that takes its kind.
-
-    Raises:
-        SourceError: it cannot be exported.
-        UsageError: no installed exporter takes this kind of source.
-    """
-    from .exporters import GraphRequest
-
-    for name in plugins.names("exporters"):
-        plugin = plugins.load("exporters", name)
-        if source.kind in getattr(plugin, "kinds", ()):
-            report = Path(".edgekit") / "reports" / f"{source.name}-export.md"
-            graph: ir.Model = plugin().to_graph(source, GraphRequest(opset=opset, report=report))
-            return graph
-    raise UsageError(f"no installed exporter takes a source of kind '{source.kind}'")
 
 
 def _inspect_bundle(path: Path, target: str | Path | None) -> Inspection:
@@ -131,11 +118,6 @@ def _inspect_bundle(path: Path, target: str | Path | None) -> Inspection:
 
 def _ask(graph: ir.Model, target: Target, progress: Progress) -> list[Acceptance]:
     from .acceptance import ask_engines
-    from .candidates import run_passes
-    from .passes import PassContext
 
     with tempfile.TemporaryDirectory(prefix="edgekit-inspect-") as folder, progress.stage("ask the engines"):
-        workdir = Path(folder)
-        context = PassContext(arch=target.device_arch(), runtime="any", workdir=workdir, progress=progress)
-        graph, _ = run_passes(graph, target.passes, context)
-        return ask_engines(graph, target, workdir, progress)
+        return ask_engines(graph, target, Path(folder), progress)

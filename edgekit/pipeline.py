@@ -10,20 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import plugins
 from .accuracy import Accuracy, accuracy_rules
 from .assess import Assessed, assess
-from .candidates import Job, run_passes
+from .candidates import Job
 from .contracts import Progress, Quiet
 from .devices.local import LocalDevice
 from .errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
 from .passes import count_nodes
 from .results import CandidateResult, ExportResult
+from .stages import run_passes, to_graph
 from .target import Candidate, Target, load_target, machine
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from .data import Dataset
     from .selection import Variant
     from .source import Source
@@ -87,6 +85,7 @@ def export(
         PlacementError: every candidate would fall back to a device that the target does not allow.
         EngineError: no engine of the target is installed.
     """
+    from .analysis import analyze
     from .packing import pack_bundle
     from .reference import reference_for
     from .samples import ReferenceRun
@@ -115,7 +114,7 @@ def export(
 
     with work_folder() as workdir:
         with stages.stage("export to ONNX"):
-            graph = _to_graph(model, profile)
+            graph = to_graph(model, profile.export.opset)
             exported_nodes = count_nodes(graph)
         with stages.stage("run the reference"):
             expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
@@ -139,7 +138,7 @@ def export(
         bundle=destination,
         size_bytes=picked.built.size_bytes if picked.built else 0,
         fp32_size_bytes=_fp32_size(assessed),
-        source=model.to_json(),
+        source={**model.to_json(), "macs": analyze(graph).macs},
         passes=records,
         candidates=_table(assessed, finalists, picked),
         chosen=picked.candidate.name,
@@ -217,7 +216,7 @@ def _datasets(
 
 def _refuse_rules(rules: Accuracy, offered: Sequence[Candidate], has_labels: bool) -> None:
     """Refuse a metric without its labels, and a precision without a tolerance."""
-    from .evaluate import make_metric
+    from .evaluation import make_metric
 
     for candidate in offered:
         rules.tolerance(candidate.precision)
@@ -226,18 +225,6 @@ def _refuse_rules(rules: Accuracy, offered: Sequence[Candidate], has_labels: boo
             f"metric '{rules.metric}' needs labels, and the data have none",
             fix="Add an array 'labels' to the .npz, or use a metric against PyTorch: agreement, cosine, sqnr_db, mse.",
         )
-
-
-def _to_graph(source: Source, target: Target) -> ir.Model:
-    from .exporters import GraphExporter, GraphRequest
-
-    for name in plugins.names("exporters"):
-        plugin = plugins.load("exporters", name)
-        if source.kind in getattr(plugin, "kinds", ()):
-            exporter: GraphExporter = plugin()
-            report = Path(".edgekit") / "reports" / f"{source.name}-export.md"
-            return exporter.to_graph(source, GraphRequest(opset=target.export.opset, report=report))
-    raise UsageError(f"no installed exporter takes a source of kind '{source.kind}'")
 
 
 def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:

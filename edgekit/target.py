@@ -158,7 +158,17 @@ def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[s
         _merge(merged, above, origins, above_origins)
         files += tuple(item for item in above_files if item not in files)
     _merge(merged, own, origins, dict.fromkeys(_dotted(own), path))
+    _bind_runtime(merged)
     return merged, origins, files
+
+
+def _bind_runtime(table: dict[str, Any]) -> None:
+    """Give each candidate without a runtime its own profile's: a profile that extends this one may name another."""
+    runtime, candidates = table.get("runtime"), table.get("candidates")
+    if isinstance(runtime, Mapping) and "name" in runtime and isinstance(candidates, list):
+        table["candidates"] = [
+            {"runtime": runtime["name"], **item} if isinstance(item, Mapping) else item for item in candidates
+        ]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -207,8 +217,8 @@ def _merge_candidates(above: Sequence[Any], own: Sequence[Any]) -> list[Any]:
 
 
 _KEYS = {
-    "name", "description", "abstract", "arch", "limits", "export", "passes", "runtime", "candidates", "tune", "tolerance",
-    "tolerance_with_metric", "measure",
+    "name", "description", "abstract", "arch", "limits", "export", "passes", "runtime", "candidates", "tune",
+    "tolerance", "tolerance_with_metric", "measure",
 }  # fmt: skip
 _CANDIDATE_KEYS = {
     "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "disabled",

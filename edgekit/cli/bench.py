@@ -32,7 +32,7 @@ def command(console: Console, bundle: str, device: str, threads: int | None, sec
     Several fresh processes take turns; percentiles come with their intervals. The raw samples are kept beside the
     bundle, in .edgekit/results.
     """
-    from ..bench import bench
+    from ..benchmarking import bench
     from ..report.bench import bench_text
 
     result = bench(bundle, device, threads=threads, seconds=seconds, processes=processes, progress=console.progress)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.bench import SAMPLE, bench, flatten, unflatten
+from edgekit.benchmarking import SAMPLE, bench, flatten, unflatten
 from edgekit.bundle import Bundle, EngineUse, open_bundle, pack
 from edgekit.contracts import Quiet
 from edgekit.errors import BundleError, EngineError, OutputError, UsageError

@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.bundle import Bundle
 from edgekit.errors import DataError, UsageError
-from edgekit.evaluate import evaluate, make_metric
+from edgekit.evaluation import evaluate, make_metric
 
 WEIGHT = np.add.outer(np.arange(8), np.arange(3)).astype(np.float32)
 OWN = """
