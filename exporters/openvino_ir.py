@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class IrOptions:
     """What a target profile may state. Everything but ``quantize`` tunes NNCF."""
 
     quantize: str | None = None  # None, or "nncf": post-training int8
@@ -50,10 +50,10 @@ class OpenVinoIr:
 
     name = "openvino_ir"
     format = "openvino-ir"
-    Options = Options
+    Options = IrOptions
 
     def write(
-        self, model: ir.Model, directory: Path, precision: str, options: Options, context: PassContext
+        self, model: ir.Model, directory: Path, precision: str, options: IrOptions, context: PassContext
     ) -> tuple[Artifact, Mapping[str, Any]]:
         """See `exporters.ArtifactExporter.write`.
 
@@ -110,7 +110,7 @@ class _Samples:
             self.context.progress.step(index + 1, len(self), "nncf: calibration")
 
 
-def _quantize(converted: Any, model: ir.Model, options: Options, context: PassContext) -> tuple[Any, dict[str, Any]]:
+def _quantize(converted: Any, model: ir.Model, options: IrOptions, context: PassContext) -> tuple[Any, dict[str, Any]]:
     if context.calibration is None or not context.calibration_samples:
         raise UsageError("int8 through NNCF needs calibration data", fix="Pass samples with --data.")
     transformer = options.model_type == "transformer" or (options.model_type == "auto" and has_attention(model))

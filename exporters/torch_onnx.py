@@ -108,8 +108,9 @@ def _user_path(path: str, source: Source) -> str:
 def _strip(node: ir.Node) -> None:
     """Remove torch's notes: they hold the paths and lines of the user's files."""
     node.doc_string = None
-    for item in (node, *node.outputs):
-        _strip_metadata(item)
+    _strip_metadata(node)
+    for value in node.outputs:
+        _strip_metadata(value)
 
 
 def _strip_metadata(item: ir.Node | ir.Value | ir.Graph | ir.Model) -> None:
@@ -125,8 +126,10 @@ def _name_inputs_and_outputs(model: ir.Model, source: Source) -> None:
         SourceError: the graph has not the inputs or outputs of the source.
     """
     graph = model.graph
-    for item in (model, graph, *graph.inputs, *graph.outputs, *graph.initializers.values()):
-        _strip_metadata(item)
+    _strip_metadata(model)
+    _strip_metadata(graph)
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        _strip_metadata(value)
     for kind, values, specs in (("inputs", graph.inputs, source.inputs), ("outputs", graph.outputs, source.outputs)):
         if len(values) != len(specs):
             raise SourceError(
