@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.contracts import Feeds
 from edgekit.errors import EngineError, UsageError
-from edgekit.exporters.openvino_ir import OpenVinoIr, Options, has_attention
+from edgekit.exporters.openvino_ir import IrOptions, OpenVinoIr, has_attention
 from edgekit.passes import PassContext
 
 ov = pytest.importorskip("openvino")
@@ -57,7 +57,7 @@ def compute(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 def test_names_order_and_free_dimensions_stay(model: ir.Model, tmp_path: Path) -> None:
     before = ir.to_proto(model).SerializeToString()
-    artifact, done = OpenVinoIr().write(model, tmp_path, "fp32", Options(), PassContext())
+    artifact, done = OpenVinoIr().write(model, tmp_path, "fp32", IrOptions(), PassContext())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml"]
     assert (artifact.format, artifact.precision) == ("openvino-ir", "fp32")
     assert [spec.name for spec in artifact.outputs] == ["zz_scores", "features"]
@@ -77,9 +77,9 @@ def test_nncf_quantizes_quietly_and_close_to_float(
     plain, quantized = tmp_path / "plain", tmp_path / "quantized"
     plain.mkdir()
     quantized.mkdir()
-    reference, _ = OpenVinoIr().write(model, plain, "fp32", Options(), PassContext())
+    reference, _ = OpenVinoIr().write(model, plain, "fp32", IrOptions(), PassContext())
     capfd.readouterr()
-    artifact, done = OpenVinoIr().write(model, quantized, "int8", Options(quantize="nncf"), context())
+    artifact, done = OpenVinoIr().write(model, quantized, "int8", IrOptions(quantize="nncf"), context())
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
     assert done["fake_quantize"] > 0 and done["model_type"] == "any" and done["quantizer"].startswith("nncf ")
@@ -95,7 +95,7 @@ def test_keep_float_by_the_graphs_node_names(model: ir.Model, tmp_path: Path) ->
     for index, keep in enumerate((frozenset[str](), frozenset(first), frozenset(names))):
         folder = tmp_path / str(index)
         folder.mkdir()
-        _, done = OpenVinoIr().write(model, folder, "int8", Options(quantize="nncf"), context(keep_float=keep))
+        _, done = OpenVinoIr().write(model, folder, "int8", IrOptions(quantize="nncf"), context(keep_float=keep))
         assert done["kept_float"] == sorted(keep)
         counts.append(done["fake_quantize"])
     assert counts[0] > counts[1] > counts[2] == 0
@@ -103,7 +103,7 @@ def test_keep_float_by_the_graphs_node_names(model: ir.Model, tmp_path: Path) ->
 
 def test_quantizing_needs_data(model: ir.Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"int8 through NNCF needs calibration data\. Pass samples with --data\."):
-        OpenVinoIr().write(model, tmp_path, "int8", Options(quantize="nncf"), PassContext())
+        OpenVinoIr().write(model, tmp_path, "int8", IrOptions(quantize="nncf"), PassContext())
 
 
 def test_the_converters_own_words(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_converters_own_words(tmp_path: Path) -> None:
     node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "y", x.type, x.shape
     graph = ir.Graph([x], list(node.outputs), nodes=[node], opset_imports={"": 20, "nowhere": 1})
     with pytest.raises(EngineError, match=r"OpenVINO cannot convert the graph: .*NoSuchOperator"):
-        OpenVinoIr().write(ir.Model(graph, ir_version=10), tmp_path, "fp32", Options(), PassContext())
+        OpenVinoIr().write(ir.Model(graph, ir_version=10), tmp_path, "fp32", IrOptions(), PassContext())
     assert not list(tmp_path.iterdir())
 
 
@@ -133,4 +133,4 @@ def test_attention_is_seen(model: ir.Model) -> None:
 )
 def test_bad_options(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Options(**options)  # type: ignore[arg-type]
+        IrOptions(**options)  # type: ignore[arg-type]
