@@ -5,7 +5,7 @@ Random weights do for speed. They amplify every rounding error, so accuracy prop
 
 from __future__ import annotations
 
-import sys
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,12 +131,17 @@ def _images(count: int) -> list[Feeds]:
     return [{"image": image[None].numpy()} for image in images]
 
 
-def _digits(folder: Path) -> Subject:
-    sys.path.insert(0, str(EXAMPLES / "digits"))
-    import data
-    import net
+def _example(name: str, part: str) -> Any:
+    """A file of an example as a module of its own: two examples have a ``data.py``."""
+    spec = importlib.util.spec_from_file_location(f"{name}_{part}", EXAMPLES / name / f"{part}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    sys.path.pop(0)
+
+def _digits(folder: Path) -> Subject:
+    data, net = _example("digits", "data"), _example("digits", "net")
     if not (folder / net.WEIGHTS).is_file():
         data.write(folder)
         net.train(folder)
@@ -154,12 +159,8 @@ def _digits(folder: Path) -> Subject:
 
 
 def _minilm() -> Subject:
-    sys.path.insert(0, str(EXAMPLES / "minilm"))
-    import data
-    import encoder
-
-    sys.path.pop(0)
-    module, _ = encoder.build()
+    data = _example("minilm", "data")
+    module, _ = _example("minilm", "encoder").build()
 
     def texts(calibration: bool, count: int) -> list[Feeds]:
         """Runs of whole sentences, each cut at `TOKENS` tokens, every one starting at another sentence."""
