@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 import types
 from pathlib import Path
@@ -92,3 +94,22 @@ def test_the_pass_of_contributing_does_what_it_says() -> None:
     assert [node.op_type for node in result.model.graph] == ["Relu", "Identity"]  # the second one makes an output
     assert result.record.detail == "removed 1 Identity"
     assert drop()(result.model).record.detail == "the graph has no Identity to remove"
+
+
+@pytest.mark.slow
+def test_the_readme_from_a_file_of_ten_lines_to_an_app(tmp_path: Path) -> None:
+    factory, app = (next(b for b in blocks(README, "python") if key in b) for key in ("def build", "from run import"))
+    (tmp_path / "net.py").write_text(factory)
+    export = next(line for line in README.splitlines() if line.startswith("edgekit export net.py:build"))
+    run([sys.executable, "-m", *export.split()], tmp_path)
+    assert "self-test passed" in run([sys.executable, "build.edgekit/run.py"], tmp_path)
+
+    image = "import numpy as np\nimage = np.ones((1, 3, 64, 64), np.float32)\n"
+    (tmp_path / "app.py").write_text(f"{image}{app}    print(*(y.shape for y in outputs.values()))\n")
+    assert run([sys.executable, "app.py"], tmp_path).split("\n")[-2] == "(1, 10)"
+
+
+def run(command: list[str], cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
