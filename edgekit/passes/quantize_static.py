@@ -28,7 +28,7 @@ class Options:
     per_channel: bool = True
     symmetric: bool = False  # activations; an asymmetric range also does the work of a Relu
     reduce_range: bool = False  # 7-bit weights, for x86 CPUs without VNNI
-    method: str = "mse"
+    method: str = "percentile"  # what measures best over the example models: benchmarks/calibration_methods.py
     percentile: float = 99.999  # for method "percentile": how much of a tensor's values is kept at each end
     op_types: tuple[str, ...] = DEFAULT_OP_TYPES
 
