@@ -25,6 +25,7 @@ _DTYPES = {
 }
 # A bias integer has the scale of the products it is added to; this leaves the accumulator half of its range.
 _BIAS_LIMIT = 2.0**30
+_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ def activation_params(low: float, high: float, dtype: str, symmetric: bool = Fal
     if symmetric:
         middle = 0 if limits.min < 0 else (limits.max + 1) // 2
         scale = np.float32(max(-low, high) / (limits.max - middle))
-        return Params(scale if scale > 0 else np.float32(1), middle, _DTYPES[dtype])
+        return Params(scale if scale >= _TINY else np.float32(1), middle, _DTYPES[dtype])
     scale = np.float32((high - low) / (limits.max - limits.min))
-    if not scale > 0:  # nothing but zeros was seen (or so small that float32 has no scale for it)
+    if not scale >= _TINY:  # nothing but zeros was seen, or so small that float32 has no exact scale for it
         return Params(np.float32(1), int(limits.min), _DTYPES[dtype])
     zero_point = int(np.clip(np.round(limits.min - low / float(scale)), limits.min, limits.max))
     return Params(scale, zero_point, _DTYPES[dtype])
@@ -97,7 +98,7 @@ def quantize_weights(
     scale = np.asarray(peak / np.float32(63 if reduce_range else 127), np.float32)
     if least_scale is not None:
         scale = np.maximum(scale, least_scale if axis is not None else np.float32(least_scale.max()))
-    scale = np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1))
+    scale = np.where(scale >= _TINY, scale, np.float32(1))
     shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
     integers = np.clip(np.rint(weights / scale.reshape(shape)), -127, 127)
     if dtype == "uint8":
