@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .contracts import Feeds
 from .errors import UsageError
+from .graph import clone
 from .passes import PassContext, module_path
 from .passes._calibration import calibrate
 from .passes._plan import NodePlan, Plan
@@ -230,7 +231,7 @@ def _switchable(
     scheme: Scheme,
 ) -> ir.Model:
     """A copy of the float graph with one more input, a boolean for each node of ``order``: whether it is quantized."""
-    copy = model.clone()
+    copy = clone(model)
     graph = copy.graph
     nodes = {node.name: node for node in graph}
     switches = ir.Value(name=_SWITCHES, type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([len(order)]))

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from ..contracts import Feeds
 from ..errors import DataError, UsageError
+from ..graph import clone
 from . import PassContext
 from ._ranges import Histogram, Method, choose
 from ._session import float_session, run
@@ -71,7 +72,7 @@ def calibrate(
 
 
 def _extents(model: ir.Model, tensors: Sequence[str], context: PassContext) -> dict[str, _Extent]:
-    probe = model.clone()
+    probe = clone(model)
     values = _values(probe)
     probe.graph.outputs.clear()
     for name in tensors:
@@ -105,7 +106,7 @@ def _extents(model: ir.Model, tensors: Sequence[str], context: PassContext) -> d
 
 def _histograms(model: ir.Model, extents: dict[str, _Extent], context: PassContext) -> dict[str, Histogram]:
     histograms = {name: Histogram.empty(item.low, item.high) for name, item in extents.items()}
-    probe = model.clone()
+    probe = clone(model)
     values = _values(probe)
     given = {value.name for value in probe.graph.inputs}  # an engine need not hand back what it is fed
     computed = [name for name in extents if name not in given]
