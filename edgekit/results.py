@@ -8,27 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from .contracts import PassRecord, Tolerance
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its confidence interval, in the value's unit."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """``{"value", "low", "high"}``."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+from .measure.statistics import Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
     """How long one run takes, from pooled samples of several processes."""
 
-    p50_s: Interval
-    p90_s: Interval | None
+    p50_s: Estimate
+    p90_s: Estimate | None
     n: int
     processes: int
     screening: bool  # True: measured only in the first, short round, because it was clearly slower

@@ -22,7 +22,7 @@ from .candidates import Built, Job, open_worker
 from .contracts import Array
 from .devices.local import Worker
 from .measure.statistics import summarize
-from .results import Interval, Latency
+from .results import Latency
 
 CONTENDER_RATIO = 1.3
 """A variant whose screening p50 is above this multiple of the best one's is out: screening is good to about 10 %."""
@@ -45,7 +45,6 @@ class Variant:
     screening_s: Array = field(default_factory=lambda: np.empty(0))  # seconds a run, [runs]
     blocks: list[list[Array]] = field(default_factory=list)  # [process][block] → seconds a run
     in_force: Mapping[str, Any] = field(default_factory=dict)
-    placement: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def p50_s(self) -> float:
@@ -58,12 +57,10 @@ class Variant:
         """Percentiles with intervals over all that was sampled in the last round it took part in."""
         blocks = self.blocks or [[self.screening_s]]
         summary = summarize(blocks)
-        p90 = summary.p90
-        p50 = summary.p50
-        assert p50 is not None, "SCREEN_RUNS is above the median's minimum"
+        assert summary.p50 is not None, "SCREEN_RUNS is above the median's minimum"
         return Latency(
-            p50_s=Interval(p50.value, p50.low, p50.high),
-            p90_s=Interval(p90.value, p90.low, p90.high) if p90 else None,
+            p50_s=summary.p50,
+            p90_s=summary.p90,
             n=summary.n,
             processes=len(blocks),
             screening=not self.blocks,
@@ -87,9 +84,7 @@ def screen(built: Built, variants: Sequence[Mapping[str, Any]], worker: Worker, 
         if index:
             worker.reopen(options)
         samples = worker.measure(seconds=SCREEN_S, min_runs=SCREEN_RUNS, warmup_s=min(warmup_s, SCREEN_S))
-        screened.append(
-            Variant(built, options, samples, in_force=worker.info.in_force, placement=worker.info.placement.counts())
-        )
+        screened.append(Variant(built, options, samples, in_force=worker.info.in_force))
     return screened
 
 

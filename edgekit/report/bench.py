@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..results import Interval
+from ..measure.statistics import Estimate
 from . import units
 from .layout import Ink, labelled, shorten
 from .text import placement_text
@@ -49,7 +49,7 @@ def _percentile(latency: Mapping[str, Any], key: str, why: Mapping[str, str]) ->
     value = latency[key]
     if value is None:
         return f"not stated: {why[f'latency.{key}']}"
-    found = Interval(value["value"], value["low"], value["high"])
+    found = Estimate(value["value"], value["low"], value["high"])
     unit = units.time_unit(found.value)
     text = units.interval(found, unit, units.time_decimals(found.value, unit) + 1)
     if key != "p50_s":

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..results import Interval
+    from ..measure.statistics import Estimate
 
 _SECONDS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -34,7 +34,7 @@ def latency(seconds: float) -> str:
     return time_in(time_unit(seconds), seconds)
 
 
-def interval(value: Interval, unit: str | None = None, decimals: int | None = None) -> str:
+def interval(value: Estimate, unit: str | None = None, decimals: int | None = None) -> str:
     """``0.21 ms ±0.01``: the larger half of the interval, rounded up, so that the error is never told too small.
 
     An interval that the samples do not support (its ends are NaN) leaves the value alone.

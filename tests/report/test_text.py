@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from edgekit.contracts import PassRecord, Tolerance
+from edgekit.measure.statistics import Estimate
 from edgekit.report.text import conclusion, export_text, parity_line, source_line
-from edgekit.results import CandidateResult, ExportResult, Interval, Latency, MetricReport, ParityReport
+from edgekit.results import CandidateResult, ExportResult, Latency, MetricReport, ParityReport
 
 
 def parity(sqnr_db: float, passed: bool = True) -> ParityReport:
@@ -29,7 +30,7 @@ def parity(sqnr_db: float, passed: bool = True) -> ParityReport:
 def latency(p50_s: float, half_s: float, screening: bool = False) -> Latency:
     nan = float("nan")
     low, high = (nan, nan) if screening else (p50_s - half_s, p50_s + half_s)
-    return Latency(Interval(p50_s, low, high), None, 600, 1 if screening else 3, screening)
+    return Latency(Estimate(p50_s, low, high), None, 600, 1 if screening else 3, screening)
 
 
 def candidate(name: str, p50_s: float | None, sqnr_db: float = 34.0, **more: Any) -> CandidateResult:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgekit.measure.statistics import Estimate
 from edgekit.report import units
-from edgekit.results import Interval
 
 
 @pytest.mark.parametrize(
@@ -26,18 +26,18 @@ def test_latency(seconds: float, text: str) -> None:
 
 
 def test_interval_tells_the_larger_half_rounded_up() -> None:
-    assert units.interval(Interval(2.12e-4, 2.11e-4, 2.131e-4)) == "0.21 ms ±0.01"
-    assert units.interval(Interval(0.0100, 0.0095, 0.0101)) == "10.0 ms ±0.5"
+    assert units.interval(Estimate(2.12e-4, 2.11e-4, 2.131e-4)) == "0.21 ms ±0.01"
+    assert units.interval(Estimate(0.0100, 0.0095, 0.0101)) == "10.0 ms ±0.5"
 
 
 def test_an_interval_that_is_not_known_is_not_told() -> None:
     nan = float("nan")
-    assert units.interval(Interval(0.0123, nan, nan)) == "12.3 ms"
+    assert units.interval(Estimate(0.0123, nan, nan)) == "12.3 ms"
 
 
 @given(st.floats(1e-7, 1e3), st.floats(1e-4, 0.5))
 def test_interval_is_never_told_smaller_than_it_is(value: float, share: float) -> None:
-    text = units.interval(Interval(value, value * (1 - share), value * (1 + share)))
+    text = units.interval(Estimate(value, value * (1 - share), value * (1 + share)))
     scale = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}[text.split()[1]]
     assert float(text.split("±")[1]) * scale >= value * share * (1 - 1e-6)
 
