@@ -136,7 +136,8 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
     from .evaluation import make_metric
 
     accuracy, precision = job.accuracy, built.candidate.precision
-    meter, golden = ParityMeter(), ParityMeter()
+    tolerance = accuracy.tolerance(precision)
+    meter, golden = ParityMeter(tolerance.rtol or 0.0), ParityMeter()
     metric = make_metric(accuracy.metric) if accuracy.metric else None
     baseline = make_metric(accuracy.metric) if accuracy.metric else None
     done = 0
@@ -151,7 +152,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
                 baseline.add(sample.expected, sample.label, sample.expected)
         done += len(chunk)
         job.progress.step(done, len(job.expected), built.candidate.name)
-    parity, tolerance = meter.result(), accuracy.tolerance(precision)
+    parity = meter.result()
     misses = tuple(parity.misses(tolerance))
     report = ParityReport(
         passed=not misses,

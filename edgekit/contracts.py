@@ -164,6 +164,12 @@ class Tolerance:
     max_abs: float | None = None  # in the output's unit
     rel_l2: float | None = None  # ‖y − y_ref‖₂ / ‖y_ref‖₂
     sqnr_db: float | None = None  # 10·log10(Σ y_ref² / Σ (y − y_ref)²), at least this
+    atol: float | None = None  # |y − y_ref| ≤ atol + rtol·|y_ref|, element by element, as numpy.allclose has it
+    rtol: float | None = None  # needs atol
+
+    def __post_init__(self) -> None:
+        if self.rtol is not None and self.atol is None:
+            raise ValueError("'rtol' needs 'atol'")
 
     def to_json(self) -> dict[str, float]:
         """The bounds that are stated."""

@@ -42,7 +42,7 @@ def verify(session: Session, reference_outputs: Iterable[tuple[Feeds, Outputs]],
     Raises:
         EngineError: the engine refuses or fails on a sample.
     """
-    meter = ParityMeter()
+    meter = ParityMeter(tolerance.rtol or 0.0)
     for feeds, expected in reference_outputs:
         meter.add(expected, session.run(feeds))
     parity = meter.result()

@@ -5,6 +5,7 @@ With r the reference, y the engine's answer, and sums over every element of ever
     max_abs = max |y − r|
     rel_l2  = √( Σ (y − r)² / Σ r² )
     sqnr_db = 10 · log10( Σ r² / Σ (y − r)² )
+    atol    = max( |y − r| − rtol·|r| ), 0 if that is negative: the least atol with which numpy.allclose holds
 
 A reference of zeros has rel_l2 0 and sqnr_db ∞ where the answer is equal, rel_l2 ∞ and sqnr_db −∞ where it is not.
 
@@ -39,6 +40,7 @@ class OutputParity:
     rel_l2: float
     sqnr_db: float
     n: int  # elements compared
+    atol: float = 0.0
     failure: str | None = None  # the first thing that no tolerance excuses
 
 
@@ -81,7 +83,7 @@ class Parity:
             if item.failure:
                 found.append(item.failure)
                 continue
-            for bound, at_least in (("max_abs", False), ("rel_l2", False), ("sqnr_db", True)):
+            for bound, at_least in (("max_abs", False), ("rel_l2", False), ("sqnr_db", True), ("atol", False)):
                 limit, value = getattr(tolerance, bound), getattr(item, bound)
                 # Written so that NaN, which compares false with everything, is a miss.
                 if limit is not None and not (value >= limit if at_least else value <= limit):
@@ -103,6 +105,7 @@ class Parity:
                     "rel_l2": _to_json(item.rel_l2),
                     "sqnr_db": _to_json(item.sqnr_db),
                     "n": item.n,
+                    "atol": _to_json(item.atol),
                     "failure": item.failure,
                 }
                 for item in self.outputs.values()
@@ -120,6 +123,7 @@ class Parity:
                     rel_l2=float(item["rel_l2"]),
                     sqnr_db=float(item["sqnr_db"]),
                     n=int(item["n"]),
+                    atol=float(item["atol"]),
                     failure=item["failure"],
                 )
                 for item in value["outputs"]
@@ -129,16 +133,21 @@ class Parity:
 
 
 class ParityMeter:
-    """Adds up samples; memory does not grow with their number."""
+    """Adds up samples; memory does not grow with their number.
 
-    def __init__(self) -> None:
+    Args:
+        rtol: the part of an element's error that is in proportion to the element, for the bound ``atol``.
+    """
+
+    def __init__(self, rtol: float = 0.0) -> None:
+        self._rtol = rtol
         self._sums: dict[str, _Sums] = {}
         self._samples = 0
 
     def add(self, reference: Outputs, got: Outputs) -> None:
         """Compare one sample. A value that is a list (an ONNX sequence) is compared element by element."""
         for name, want in reference.items():
-            sums = self._sums.setdefault(name, _Sums())
+            sums = self._sums.setdefault(name, _Sums(self._rtol))
             if name in got:
                 for problem in _compare(sums, want, got[name]):
                     sums.fail(f"output '{name}' {problem} (sample {self._samples})")
@@ -146,7 +155,7 @@ class ParityMeter:
                 sums.fail(f"output '{name}' is missing: the engine gave {', '.join(got) or 'nothing'}")
         for name in got:
             if name not in reference:
-                self._sums.setdefault(name, _Sums()).fail(f"output '{name}' is not in the reference")
+                self._sums.setdefault(name, _Sums(self._rtol)).fail(f"output '{name}' is not in the reference")
         self._samples += 1
 
     def result(self) -> Parity:
@@ -158,9 +167,11 @@ class ParityMeter:
 class _Sums:
     """The running sums of one output."""
 
+    rtol: float
     signal: float = 0.0  # Σ r²
     noise: float = 0.0  # Σ (y − r)²
     max_abs: float = 0.0
+    atol: float = 0.0
     n: int = 0
     failure: str | None = None
 
@@ -169,14 +180,15 @@ class _Sums:
 
     def result(self, name: str) -> OutputParity:
         if self.failure:
-            return OutputParity(name, math.inf, math.inf, -math.inf, self.n, self.failure)
+            return OutputParity(name, math.inf, math.inf, -math.inf, self.n, math.inf, self.failure)
         if self.noise == 0.0:
-            return OutputParity(name, self.max_abs, 0.0, math.inf, self.n)
+            return OutputParity(name, self.max_abs, 0.0, math.inf, self.n, self.atol)
         if self.signal == 0.0:
-            return OutputParity(name, self.max_abs, math.inf, -math.inf, self.n)
+            return OutputParity(name, self.max_abs, math.inf, -math.inf, self.n, self.atol)
         # Logarithms apart: the quotient of two float64 may overflow where their difference in dB does not.
         sqnr_db = 10.0 * (math.log10(self.signal) - math.log10(self.noise))
-        return OutputParity(name, self.max_abs, math.sqrt(self.noise) / math.sqrt(self.signal), sqnr_db, self.n)
+        rel_l2 = math.sqrt(self.noise) / math.sqrt(self.signal)
+        return OutputParity(name, self.max_abs, rel_l2, sqnr_db, self.n, self.atol)
 
 
 def _compare(sums: _Sums, want: Any, got: Any) -> Iterator[str]:
@@ -205,6 +217,7 @@ def _compare_arrays(sums: _Sums, want: Array, got: Array) -> Iterator[str]:
         sums.signal += want.size
         sums.noise += differ
         sums.max_abs = max(sums.max_abs, float(differ > 0))
+        sums.atol = sums.max_abs
         return
     reference, answer = _as_float64(want), _as_float64(got)
     with np.errstate(all="ignore"):
@@ -218,6 +231,8 @@ def _compare_arrays(sums: _Sums, want: Array, got: Array) -> Iterator[str]:
         sums.signal += float(np.dot(reference.ravel(), reference.ravel()))
         sums.noise += float(np.dot(error.ravel(), error.ravel()))
         sums.max_abs = max(sums.max_abs, float(np.max(np.abs(error), initial=0.0)))
+        beyond = np.abs(error) - sums.rtol * np.abs(reference)
+        sums.atol = max(sums.atol, float(np.max(beyond, initial=0.0)))
 
 
 def _non_finite(reference: NDArray[np.float64], answer: NDArray[np.float64], unequal: NDArray[np.bool_]) -> str:

@@ -80,6 +80,8 @@ def tolerance_text(tolerance: Tolerance) -> str:
         stated.append(f"rel L2 ≤ {units.number(tolerance.rel_l2)}")
     if tolerance.max_abs is not None:
         stated.append(f"max abs ≤ {units.number(tolerance.max_abs)}")
+    if tolerance.atol is not None:
+        stated.append(f"each within {units.number(tolerance.atol)} + {units.number(tolerance.rtol or 0.0)}·|ref|")
     return ", ".join(stated) or "none stated"
 
 

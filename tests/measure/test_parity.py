@@ -202,3 +202,28 @@ def test_json_round_trip() -> None:
     for found in (parity((want, want)), parity((want, want * 2)), parity((want, want * np.nan))):
         text = json.dumps(found.to_json(), allow_nan=False)  # strict JSON: no Infinity, no NaN
         assert Parity.from_json(json.loads(text)) == found
+
+
+@given(
+    hnp.arrays(np.float64, 6, elements=st.floats(-1e3, 1e3)),
+    hnp.arrays(np.float64, 6, elements=st.floats(-1e3, 1e3)),
+    st.sampled_from([0.0, 1e-3, 0.1]),
+)
+def test_atol_is_the_least_with_which_allclose_holds(reference, error, rtol):
+    meter = ParityMeter(rtol)
+    meter.add({"y": reference}, {"y": reference + error})
+    least = meter.result().outputs["y"].atol
+    assert np.allclose(reference + error, reference, rtol=rtol, atol=least * (1 + 1e-9) + 1e-9)
+    assert least == 0 or not np.allclose(reference + error, reference, rtol=rtol, atol=least * (1 - 1e-6))
+
+
+def test_an_element_beyond_atol_and_rtol_is_a_miss():
+    meter = ParityMeter(rtol=0.1)
+    meter.add({"y": np.array([100.0, 0.0])}, {"y": np.array([105.0, 0.5])})
+    assert meter.result().misses(Tolerance(atol=0.5, rtol=0.1)) == []
+    assert meter.result().misses(Tolerance(atol=0.4, rtol=0.1)) == ["atol 0.5 > 0.4 (output 'y')"]
+
+
+def test_rtol_alone_is_refused():
+    with pytest.raises(ValueError, match="'rtol' needs 'atol'"):
+        Tolerance(rtol=0.1)
