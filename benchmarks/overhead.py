@@ -90,7 +90,7 @@ def run_bare(name: str, folder: Path, samples: int, runs: dict[str, int]) -> dic
         import openvino
         import torch
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
-        from onnxruntime.quantization.shape_inference import quant_pre_process
+        from peers_cpu import preprocess
 
         subject = _models.load(name, folder)
     calibration, evaluation = subject.calibration[:samples], subject.evaluation[:samples]
@@ -117,7 +117,7 @@ def run_bare(name: str, folder: Path, samples: int, runs: dict[str, int]) -> dic
 
     needed = {SESSIONS[item][1] for item in runs if item in SESSIONS}
     with stages.stage("quantize with onnxruntime"):
-        quant_pre_process(str(out / "fp32.onnx"), str(out / "pre.onnx"))
+        preprocess(out / "fp32.onnx", out / "pre.onnx")
         if "int8.onnx" in needed:
             quantize_static(
                 str(out / "pre.onnx"),

@@ -134,10 +134,19 @@ def prepare(subject: _models.Subject, folder: Path, say: Callable[[str], None]) 
     return failed
 
 
+def preprocess(plain: Path, to: Path) -> None:
+    """What comes before ONNX Runtime's quantizers; without its symbolic shapes where these fail, as its help says."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    try:
+        quant_pre_process(str(plain), str(to))
+    except Exception:  # noqa: BLE001  (a TypeError on MiniLM)
+        quant_pre_process(str(plain), str(to), skip_symbolic_shape=True)
+
+
 def quantize_with_onnxruntime(subject: _models.Subject, plain: Path, folder: Path) -> None:
     """onnxruntime.ai/docs/performance/model-optimizations/quantization.html: preprocess, then quantize_static."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -148,7 +157,7 @@ def quantize_with_onnxruntime(subject: _models.Subject, plain: Path, folder: Pat
 
     if (folder / "ort-int8.onnx").exists():
         return
-    quant_pre_process(str(plain), str(folder / "ort-pre.onnx"))
+    preprocess(plain, folder / "ort-pre.onnx")
     quantize_static(str(folder / "ort-pre.onnx"), str(folder / "ort-int8.onnx"), Reader())
 
 
