@@ -138,7 +138,7 @@ def export(
         bundle=destination,
         size_bytes=picked.built.size_bytes if picked.built else 0,
         fp32_size_bytes=_fp32_size(assessed),
-        source={**model.to_json(), "macs": analyze(graph).macs},
+        source={**model.to_json(), "macs": analyze(graph, _example_dims(model)).macs},
         passes=records,
         candidates=_table(assessed, finalists, picked),
         chosen=picked.candidate.name,
@@ -151,6 +151,16 @@ def export(
         graph_nodes=(exported_nodes, count_nodes(graph)),
         self_test=self_test,
     )
+
+
+def _example_dims(source: Source) -> dict[str, int]:
+    """Free dimension → its size in the example inputs."""
+    return {
+        name: size
+        for spec in source.inputs
+        for name, size in zip(spec.shape, source.example[spec.name].shape, strict=True)
+        if isinstance(name, str)
+    }
 
 
 class _Stages:

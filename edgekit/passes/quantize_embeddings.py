@@ -1,6 +1,7 @@
-"""Embedding tables as int8 with one scale a row: four times smaller, and as fast, since only the rows asked for are read.
+"""Embedding tables as int8, one scale a row: four times smaller, and as fast, since only the rows asked for are read.
 
-Gather(W, ids)  →  Cast(Gather(Q, ids)) · Gather(s, ids)      s_r = max |W_r| / 127,  Q_r = round(W_r / s_r)
+With s_r = max |W_r| / 127 and Q_r = round(W_r / s_r) for each row r of the table W:
+``Gather(W, ids)`` becomes ``Cast(Gather(Q, ids)) · Gather(s, ids)``.
 """
 
 from __future__ import annotations

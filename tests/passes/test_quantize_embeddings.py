@@ -19,9 +19,8 @@ def embedding(text: str = "") -> ir.Model:
     table = random.normal(size=(ROWS, WIDTH)).astype(np.float32) * np.logspace(-3, 3, ROWS, dtype=np.float32)[:, None]
     table[7] = 0  # a padding row
     source = text or "y = Gather(table, ids)"
-    model = graph_of(
-        f"(int64[2, 3] ids, float[40, 16] table) => (float[a, b, c] y) {{ {source} }}", {"table": table}, 20
-    )
+    head = "(int64[2, 3] ids, float[40, 16] table) => (float[a, b, c] y)"
+    model = graph_of(f"{head} {{ {source} }}", {"table": table}, 20)
     for node in model.graph:
         node.metadata_props[MODULE_PATH] = "embeddings.word"
     return model
