@@ -43,6 +43,24 @@ class Resize(torch.nn.Module):
     def forward(self, image):
         return self.shrink(self.before(image))
 
+class Outlier(torch.nn.Module):
+    # One channel of what `harmful` reads is 500 times the others: one scale for all of them loses the others.
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.harmful, self.last = (torch.nn.Linear(32, size) for size in (32, 32, 8))
+        self.register_buffer("scale", torch.ones(32))
+        self.scale[0] = 500
+        with torch.no_grad():
+            self.harmful.weight[:, 0] /= 500
+
+    def forward(self, image):
+        return self.last(torch.relu(self.harmful(torch.relu(self.first(image)) * self.scale)))
+
+def outlier():
+    torch.manual_seed(0)
+    return Outlier(), torch.randn(1, 32)
+
 class Shrink(torch.nn.Module):
     def forward(self, image):
         return torch.nn.functional.interpolate(image, size=(8, 8), mode="bicubic", antialias=True)
@@ -114,6 +132,22 @@ def test_a_wrong_engine_does_not_stop_the_right_one(folder):
     result = export("net.py:resize", candidates=("onnxruntime fp32", "openvino fp32"))
     assert result.chosen == "onnxruntime fp32"
     assert "rel_l2" in result.candidates[1].rejected
+
+
+def test_the_most_harmful_node_stays_in_floating_point_until_the_accuracy_holds(folder):
+    np.savez(folder / "rows.npz", image=np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32))
+    result = export(
+        "net.py:outlier",
+        data="rows.npz",
+        candidates=("onnxruntime fp32", "onnxruntime int8 static", "openvino int8 qdq"),
+    )
+    for item in result.candidates:
+        if item.precision == "int8":
+            assert item.rejected is None and item.parity.sqnr_db >= 20
+            assert len(item.kept_float) == 1
+            assert item.note.startswith("1 of 3 nodes (harmful) left in floating point: all int8 had")
+    (folder / "rows.npz").unlink()
+    assert left_behind(folder) == ["outlier.edgekit"]
 
 
 def test_a_missed_metric_is_an_accuracy_error(folder):
