@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +48,8 @@ class Job:
     workdir: Path
     progress: Progress
     rankings: Rankings = field(default_factory=Rankings)
+    ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)  # see PassContext.ranges
+    built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them
 
     def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
         """What passes and exporters may look at for an engine."""
@@ -61,6 +62,7 @@ class Job:
             keep_float=keep_float,
             workdir=self.workdir,
             progress=self.progress,
+            ranges=self.ranges,
         )
 
 
@@ -98,12 +100,18 @@ class Check:
 def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset(), tag: str = "") -> Built | str:
     """Run the candidate's passes on a clone of the shared graph and write its artifact.
 
+    Candidates that differ in session options alone share one artifact.
+
     Returns:
         What was built, or the reason why the candidate would be no different from the plain graph.
 
     Raises:
         EngineError: the engine or its converter is missing or refuses the graph.
     """
+    recipe = repr((candidate.runtime, candidate.format, candidate.passes, candidate.export_options, sorted(keep_float)))
+    if recipe in job.built:
+        twin = job.built[recipe]
+        return replace(twin, candidate=candidate, artifact=replace(twin.artifact, precision=candidate.precision))
     context = job.pass_context(candidate.runtime, keep_float)
     model, records = run_passes(clone(job.graph), candidate.passes, context)
     if records and not any(record.modified for record in records):
@@ -114,7 +122,9 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
     directory.mkdir()
     artifact, info = exporter.write(model, directory, candidate.precision, options, context)
     size_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    return Built(candidate, artifact, directory, records, info, keep_float, size_bytes)
+    built = Built(candidate, artifact, directory, records, info, keep_float, size_bytes)
+    job.built[recipe] = built
+    return built
 
 
 def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
@@ -236,8 +246,3 @@ def missing_engine(candidate: Candidate) -> EngineError | None:
     except EngineError as error:
         return error
     return None
-
-
-def with_threads(candidate: Candidate, threads: int) -> Candidate:
-    """The candidate with its number of threads fixed."""
-    return dataclasses.replace(candidate, options={**candidate.options, "threads": threads})

@@ -34,6 +34,8 @@ class PassContext:
     keep_float: frozenset[str] = frozenset()  # names of nodes that must stay in floating point
     workdir: Path | None = None  # a private folder for large temporary files
     progress: Progress = field(default_factory=Quiet)
+    # Ranges of the float graph's tensors that were calibrated before, by method: candidates of one export share them.
+    ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ def calibrate(
         model: the float graph; it is left as it was.
         tensors: names of float32 values of the main graph.
         method: see `_ranges.choose`.
-        context: where the samples come from; progress is reported to it, a step a sample.
+        context: where the samples come from; progress is reported to it, a step a sample. Its ``ranges`` keep what was
+            found, so that nothing is calibrated twice.
         percentile: for the method of that name.
         budget_bytes: activations taken out of the engine in one run; at least one tensor always is.
 
@@ -59,8 +60,21 @@ def calibrate(
     """
     if context.calibration is None:
         raise UsageError("quantization to static ranges needs calibration data", fix="Pass samples with --data.")
-    if not tensors:
-        return {}
+    known = context.ranges.setdefault((method, percentile if method == "percentile" else None), {})
+    missing = [name for name in tensors if name not in known]
+    if missing:
+        known |= _calibrate(model, missing, method, context, percentile, budget_bytes)
+    return {name: known[name] for name in tensors}
+
+
+def _calibrate(
+    model: ir.Model,
+    tensors: Sequence[str],
+    method: Method,
+    context: PassContext,
+    percentile: float,
+    budget_bytes: int,
+) -> dict[str, tuple[float, float]]:
     extents = _extents(model, tensors, context)
     if method == "minmax":
         return {name: (min(item.low, 0.0), max(item.high, 0.0)) for name, item in extents.items()}
