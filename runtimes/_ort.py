@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -70,11 +71,12 @@ _RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 
 
 def import_onnxruntime(install: str) -> ModuleType:
-    """The package ``onnxruntime``.
+    """The package ``onnxruntime``, with its telemetry off unless the user's environment says otherwise.
 
     Raises:
         EngineError: missing, damaged, or installed twice over.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it loads; else it keeps a session file in TMPDIR
     return import_engine("onnxruntime", install, exclusive=DISTRIBUTIONS)
 
 

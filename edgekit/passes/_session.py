@@ -11,6 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from ..errors import EngineError
+from ..runtimes._ort import import_onnxruntime
 
 
 @contextmanager
@@ -27,12 +28,7 @@ def float_session(model: ir.Model, workdir: Path | None = None) -> Iterator[Any]
     Raises:
         EngineError: ONNX Runtime is missing, or refuses the graph; its own words are in the message.
     """
-    try:
-        import onnxruntime as ort
-    except ImportError as error:
-        raise EngineError(
-            "quantization runs the model in ONNX Runtime, which is not installed", fix="pip install onnxruntime"
-        ) from error
+    ort: Any = import_onnxruntime("pip install onnxruntime")  # quantization runs the float model in it
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # With an arena, the peak would depend on how many different shapes the samples have.

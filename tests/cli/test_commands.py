@@ -292,4 +292,5 @@ def test_a_stopped_export_leaves_nothing(folder: Path, tmp_path: Path, number: i
     assert json.loads(out)["error"]["exit_code"] == code
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.py", "tmp"]
-    assert list(scratch.iterdir()) == []
+    # torch makes an empty cache folder of its own wherever it is imported.
+    assert [path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor")] == []
