@@ -106,6 +106,7 @@ def pack_bundle(
             measured=_measured_line(measured, job),
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
+        runtime_class=runtime_class.__qualname__,
         overwrite=overwrite,
         check=lambda written: tested.append(self_test(written.path)),
     )

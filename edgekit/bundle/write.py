@@ -43,6 +43,7 @@ def write_bundle(
     golden_tolerance: Tolerance,
     readme: str,
     runtime_module_file: Path,
+    runtime_class: str = "PLUGIN",
     overwrite: bool = False,
     check: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
@@ -56,6 +57,7 @@ def write_bundle(
         golden_tolerance: what the self-test holds them to.
         readme: the text of README.md.
         runtime_module_file: the source file of the engine's adapter.
+        runtime_class: the adapter's name in it; in the bundle it is called ``PLUGIN`` as well.
         overwrite: replace a bundle that is there.
         check: called with the finished bundle before it is put in place; what it raises ends the writing.
 
@@ -70,7 +72,7 @@ def write_bundle(
             folder.mkdir()
             _place_model(model_dir, folder / "model")
             samples = _write_golden(golden, folder / "golden")
-            _vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, manifest.runtime.name)
+            _vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, runtime_class, manifest.runtime.name)
             shutil.copyfile(Path(__file__).with_name("run.py"), folder / "run.py")
             (folder / "README.md").write_text(readme, encoding="utf-8")
             complete = dataclasses.replace(
@@ -138,7 +140,7 @@ def _write_golden(golden: Sequence[tuple[Feeds, Outputs]], folder: Path) -> int:
     return written
 
 
-def _vendor_floor(folder: Path, runtime_file: Path, runtime: str) -> None:
+def _vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: str) -> None:
     """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them."""
     for source in (path for pattern in _FLOOR for path in sorted(_PACKAGE.glob(pattern))):
         target = folder / source.relative_to(_PACKAGE)
@@ -149,7 +151,10 @@ def _vendor_floor(folder: Path, runtime_file: Path, runtime: str) -> None:
     adapters.mkdir()
     for path in (own / "__init__.py", own / "null.py", *own.glob("_*.py"), *runtime_file.parent.glob("_[!_]*.py")):
         shutil.copyfile(path, adapters / path.name)
-    (adapters / f"{runtime}.py").write_text(_with_relative_imports(runtime_file.read_text("utf-8")), "utf-8")
+    code = _with_relative_imports(runtime_file.read_text("utf-8"))
+    if not re.search(r"^PLUGIN\b", code, flags=re.MULTILINE):  # its entry point names the class itself
+        code += f"\n\nPLUGIN = {runtime_class}\n"
+    (adapters / f"{runtime}.py").write_text(code, "utf-8")
 
 
 def _with_relative_imports(source: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.contracts import Artifact
 from edgekit.errors import BundleError, OutputError, ParityError
+from edgekit.runtimes import onnxruntime
 
 IS_ROOT = os.geteuid() == 0
 
@@ -136,10 +137,20 @@ def test_a_name_that_is_unsafe_on_some_system(
 def test_a_third_partys_adapter_is_made_relative(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
     adapter = tmp_path / "acme" / "adapter.py"
     adapter.parent.mkdir()
-    adapter.write_text("from edgekit.contracts import Artifact\nfrom edgekit.errors import EngineError\n")
+    adapter.write_text("from edgekit.contracts import Artifact\nfrom edgekit.errors import EngineError\nPLUGIN = 1\n")
     folder = make_bundle(runtime_module_file=adapter).path
     copied = (folder / "runtime" / "edgekit" / "runtimes" / "onnxruntime.py").read_text()
-    assert copied == "from ..contracts import Artifact\nfrom ..errors import EngineError\n"
+    assert copied == "from ..contracts import Artifact\nfrom ..errors import EngineError\nPLUGIN = 1\n"
+
+
+def test_a_class_that_its_entry_point_names_is_the_bundles_plugin(
+    make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter.py"
+    adapter.write_text(Path(str(onnxruntime.__file__)).read_text().replace("PLUGIN = OnnxRuntime", ""))
+    folder = make_bundle(runtime_module_file=adapter, runtime_class="OnnxRuntime").path
+    done = subprocess.run([sys.executable, "run.py"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_parent(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
