@@ -101,6 +101,7 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, click.ClickException):
         return Failure(_plain(error.format_message()), UsageError.exit_code)
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        _forget_interrupt()
         return Failure("interrupted", INTERRUPTED)
     if isinstance(error, Terminated):
         return Failure(f"stopped by {error}", 128 + error.number)
@@ -112,6 +113,16 @@ def failure_of(error: BaseException) -> Failure:
         return Failure("out of memory", 1, fix="A smaller batch in --input, or fewer --samples, needs less.")
     first = (str(error).strip().splitlines() or [""])[0]
     return Failure(f"unexpected {type(error).__name__}: {first} (this is a bug in edgekit; --debug shows where)", 1)
+
+
+def _forget_interrupt() -> None:
+    """Exit with our code, whatever the interrupt hit.
+
+    An interrupt inside ``exec(text)`` (dataclasses and namedtuple do that while a library loads) leaves a flag in
+    CPython (``unhandled_keyboard_interrupt``) that makes ``python -m`` kill itself by SIGINT at its end. Every such
+    call lowers the flag first.
+    """
+    exec("")
 
 
 def _disk_failure(error: BaseException) -> Failure | None:

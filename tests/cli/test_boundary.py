@@ -165,6 +165,16 @@ def test_a_signal_runs_the_clean_up(name: str, code: int, line: str) -> None:
     assert done.stderr == line
 
 
+def test_an_interrupt_inside_exec_ends_with_the_documented_code(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "from edgekit.cli.boundary import run_guarded\n"
+        "sys.exit(run_guarded(lambda: exec('raise KeyboardInterrupt'), []))\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "edgekit: interrupted\n")
+
+
 _CHATTY = """
 import sys
 from edgekit.cli.boundary import run_guarded
