@@ -160,3 +160,21 @@ def test_a_place_where_no_results_can_be_kept(make_bundle: Callable[..., Bundle]
         bench(bundle.path, seconds=0.1)
     (tmp_path / ".edgekit").unlink()
     shutil.rmtree(bundle.path)
+
+
+def test_the_machine_is_watched_before_during_and_after(make_bundle: Callable[..., Bundle]) -> None:
+    value = json.loads(dumps(bench(make_bundle().path, seconds=1.2, processes=2).to_json()))
+    state = value["state"]
+    times = [item["time_s"] for item in (state["before"], *state["during"], state["after"])]
+    assert times == sorted(times) and times[0] == 0.0
+    assert len(state["during"]) >= 2
+    for key, reason in state["unread"].items():
+        assert reason and state["after"][key] is None
+    assert 0 <= state["after"]["other_load"] <= 1
+    assert 0 < state["cost_s"] < 0.02
+
+
+def test_where_each_node_ran_is_listed(make_bundle: Callable[..., Bundle]) -> None:
+    value = bench(make_bundle().path, seconds=0.1, processes=1).to_json()
+    (node,) = value["placement_nodes"]
+    assert node["op_type"] == "MatMul" and node["device"] == "CPU"

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,9 @@ from ..contracts import Artifact, Feeds, Progress, Quiet
 from ..errors import UsageError
 from . import machine
 from .client import Memory, Worker, WorkerInfo
+from .state import DeviceState, judge
 from .statistics import Samples, Series, Summary, Verdict, summarize, verdict
+from .watch import StateWatch
 
 BLOCK_S = 0.1
 """A worker's turn. Short, so that a slow second of the machine hits every process alike."""
@@ -59,6 +61,7 @@ class Measured:
     summary: Summary
     verdict: Verdict
     reasons: tuple[str, ...]
+    state: DeviceState | None = None  # of the machine, before, during and after
 
 
 def benchmark(
@@ -69,6 +72,7 @@ def benchmark(
     warmup_s: float = 0.3,
     together: bool = True,
     progress: Progress | None = None,
+    watch: StateWatch | None = None,
 ) -> tuple[list[list[Series]], list[WorkerInfo], list[Memory]]:
     """Samples from ``processes`` fresh workers, with what they say of themselves at the end.
 
@@ -79,6 +83,7 @@ def benchmark(
         warmup_s: untimed runs before a worker's first block.
         together: all processes stay open and take turns; else one after the other, for models that are too large.
         progress: told the seconds spent.
+        watch: keeps the machine's state.
 
     Raises:
         UsageError: no time, or no process.
@@ -95,8 +100,12 @@ def benchmark(
     for index, size in enumerate(groups):
         with contextlib.ExitStack() as stack:
             workers = [stack.enter_context(open_worker()) for _ in range(size)]
+            if watch is not None:
+                watch.begin(workers)
             share = _Budget(seconds / len(groups), MIN_RUNS / len(groups), seconds, index * seconds / len(groups))
             samples += _take_turns(workers, share, warmup_s, progress or Quiet())
+            if watch is not None:
+                watch.end(workers)
             infos += [worker.info for worker in workers]
             memories += [worker.memory() for worker in workers]
     return samples, infos, memories
@@ -156,6 +165,7 @@ def benchmark_bundle(
         raise UsageError("the bundle holds no golden inputs to measure with")
     memory = machine.memory_bytes()
     together = memory is None or bundle.model_bytes * processes < _MEMORY_SHARE * memory
+    watch = StateWatch()
     samples, infos, memories = benchmark(
         lambda: open_worker(bundle.artifact, runtime, options, feeds),
         seconds=seconds,
@@ -163,8 +173,10 @@ def benchmark_bundle(
         warmup_s=warmup_s,
         together=together,
         progress=progress,
+        watch=watch,
     )
-    judged, reasons = verdict(samples)
+    state = watch.state()
+    judged, reasons = judge(*verdict(samples), state)
     return Measured(
         samples=samples,
         runtime=runtime,
@@ -174,6 +186,7 @@ def benchmark_bundle(
         summary=summarize(samples),
         verdict=judged,
         reasons=tuple(reasons),
+        state=state,
     )
 
 
@@ -189,7 +202,7 @@ def to_json(
     if not peaks:
         not_measured["memory.peak_rss_bytes"] = "this system does not tell a process's peak memory"
     if info.placement.unknown:
-        not_measured["placement"] = info.placement.unknown
+        not_measured["placement"] = not_measured["placement_nodes"] = info.placement.unknown
     if samples is None:
         not_measured["samples"] = "not kept"
     return {
@@ -203,6 +216,7 @@ def to_json(
             "in_force": dict(info.in_force),
         },
         "placement": None if info.placement.unknown else info.placement.counts(),
+        "placement_nodes": None if info.placement.unknown else [asdict(node) for node in info.placement.nodes],
         "latency": {
             **{key: None if value is None else value.to_json() for key, value in percentiles.items()},
             "confidence": summary.confidence,
@@ -214,6 +228,7 @@ def to_json(
         "energy_j": None,
         "verdict": measured.verdict,
         "reasons": list(measured.reasons),
+        "state": None if measured.state is None else measured.state.to_json(),
         "samples": None if samples is None else str(samples),
         "not_measured": not_measured,
     }

@@ -21,6 +21,7 @@ from ..errors import EngineError
 from . import npz
 from .latency import MAX_RUNS
 from .protocol import artifact_to_json, error_from_json, placement_from_json, read_message, write_message
+from .state import Snapshot
 
 _CLOSE_S = 5.0  # how long an engine may take to free its memory before the process is killed
 _STDERR_LINES = 5
@@ -57,6 +58,11 @@ class Worker:
         options: session options, a table or the runtime's ``Options``.
         feeds: the inputs to measure with, in rotation; without any, only `run` works.
 
+    Attributes:
+        snapshots: the machine's state between the blocks of `measure`, at most one every `state.INTERVAL_S`.
+        snapshot_costs_s: what reading each took.
+        unread: what cannot be read of it there, and why.
+
     Raises:
         EngineError: the process cannot be started, the engine is missing or refuses the model, or it crashed.
         UsageError: an option that the runtime does not have.
@@ -66,6 +72,9 @@ class Worker:
         self, command: Sequence[str], artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()
     ) -> None:
         self.runtime = runtime
+        self.snapshots: list[Snapshot] = []
+        self.snapshot_costs_s: list[float] = []
+        self.unread: dict[str, str] = {}
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker; has no name to clean up
         started = time.perf_counter()
         try:
@@ -101,8 +110,20 @@ class Worker:
             Latencies in seconds, in order, shape [n], 1 <= n <= max_runs.
         """
         request = {"seconds": seconds, "min_runs": min_runs, "max_runs": max_runs, "warmup_s": warmup_s}
-        _, blobs = self._ask("measure", request)
+        answer, blobs = self._ask("measure", request)
+        if "state" in answer:
+            self.snapshots.append(self._snapshot(answer))
         return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
+
+    def observe(self, seconds: float) -> Snapshot:
+        """The state of the worker's machine after ``seconds`` in which the worker did nothing."""
+        answer, _ = self._ask("observe", {"seconds": seconds})
+        return self._snapshot(answer)
+
+    def _snapshot(self, answer: Mapping[str, Any]) -> Snapshot:
+        self.snapshot_costs_s.append(answer["cost_s"])
+        self.unread = dict(answer["unread"])
+        return Snapshot.from_json(answer["state"])
 
     def run(self, feeds: Feeds) -> Outputs:
         """Run once and return the outputs."""

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..contracts import Artifact, Feeds, Runtime, Session, options_from
 from ..errors import EngineError
-from . import machine, npz
+from . import machine, npz, state
 from .engines import load_runtime
 from .latency import Sampler
 from .protocol import (
@@ -80,10 +80,13 @@ class _Server:
         self._sampler: Sampler | None = None
         self._import_s = 0.0
         self._rss_before_open: int | None = None
+        self._reader = state.Reader()
+        self._read_at = 0.0  # when the machine's state was last read
         self._commands: dict[str, Callable[[dict[str, Any], list[bytes]], Message]] = {
             "open": self._open,
             "reopen": self._reopen,
             "measure": self._measure,
+            "observe": self._observe,
             "run": self._run,
             "memory": self._memory,
         }
@@ -139,10 +142,27 @@ class _Server:
     def _measure(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         if self._sampler is None:
             raise EngineError("nothing to measure: the worker was opened without inputs")
+        self._reader.load.begin()
         if header["warmup_s"] > 0:
             self._sampler.warm_up(header["warmup_s"])
         samples = self._sampler.block(header["seconds"], min_runs=header["min_runs"], max_runs=header["max_runs"])
-        return {}, [samples.astype("<f8").tobytes()]
+        self._reader.load.end()
+        due = time.monotonic() >= self._read_at + state.INTERVAL_S
+        return self._snapshot() if due else {}, [samples.astype("<f8").tobytes()]
+
+    def _observe(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        self._reader.load.begin()
+        time.sleep(header["seconds"])
+        self._reader.load.end()
+        return self._snapshot(), []
+
+    def _snapshot(self) -> dict[str, Any]:
+        """The machine's state, and what reading it took; between blocks, never while runs are timed."""
+        start = time.perf_counter()
+        self._read_at = time.monotonic()
+        snapshot = self._reader.read()
+        cost_s = time.perf_counter() - start
+        return {"state": snapshot.to_json(), "unread": self._reader.unread, "cost_s": cost_s}
 
     def _run(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         session = self._opened()
