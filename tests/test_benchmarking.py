@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from edgekit.benchmarking import SAMPLE, bench, flatten, unflatten
-from edgekit.bundle import Bundle, EngineUse, open_bundle, pack
+from edgekit.benchmarking import bench
+from edgekit.bundle import Bundle, EngineUse, pack
 from edgekit.contracts import Quiet
-from edgekit.errors import BundleError, EngineError, OutputError, UsageError
+from edgekit.errors import BundleError, EngineError, UsageError
 from edgekit.measure.benchmark import dumps, to_text
-from edgekit.measure.statistics import summarize
 
 
 def test_the_json_is_what_the_design_says(make_bundle: Callable[..., Bundle]) -> None:
@@ -41,28 +38,11 @@ def test_the_json_is_what_the_design_says(make_bundle: Callable[..., Bundle]) ->
     assert bool(value["reasons"]) == (value["verdict"] != "steady")
 
 
-def test_raw_samples_are_kept_beside_the_bundle(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
-    bundle = make_bundle()
-    result = bench(bundle.path, seconds=0.3, processes=2)
-    assert result.samples.parent == tmp_path / ".edgekit" / "results"
-    rows = np.load(result.samples, allow_pickle=False)
-    assert rows.dtype == SAMPLE
-    assert summarize(unflatten(rows)) == result.measured.summary
-    assert open_bundle(bundle.path).sha256 == bundle.sha256
-
-
-def test_samples_survive_being_flattened() -> None:
-    samples = [[np.array([1.0, 2.0]), np.array([3.0])], [np.array([4.0])]]
-    back = unflatten(flatten(samples))
-    assert [[block.tolist() for block in process] for process in back] == [[[1.0, 2.0], [3.0]], [[4.0]]]
-
-
-def test_a_packed_bundle_is_measured_too(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+def test_a_packed_bundle_is_measured_too(make_bundle: Callable[..., Bundle]) -> None:
     packed = pack(make_bundle().path)
     result = bench(packed, seconds=0.1, processes=1, threads=2)
     assert result.bundle == packed
     assert result.measured.infos[0].in_force["threads"] == 2
-    assert result.samples.parent == tmp_path / ".edgekit" / "results"
 
 
 def test_what_n_cannot_support_is_null_with_its_reason(make_bundle: Callable[..., Bundle]) -> None:
@@ -151,30 +131,3 @@ def test_a_damaged_bundle_is_not_measured(make_bundle: Callable[..., Bundle], tm
     with pytest.raises(BundleError, match=r"'run.py' in '.*' is damaged"):
         bench(bundle.path)
     assert not (tmp_path / ".edgekit").exists()
-
-
-def test_a_place_where_no_results_can_be_kept(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
-    bundle = make_bundle()
-    (tmp_path / ".edgekit").write_text("a file")
-    with pytest.raises(OutputError, match="its folder is not a folder"):
-        bench(bundle.path, seconds=0.1)
-    (tmp_path / ".edgekit").unlink()
-    shutil.rmtree(bundle.path)
-
-
-def test_the_machine_is_watched_before_during_and_after(make_bundle: Callable[..., Bundle]) -> None:
-    value = json.loads(dumps(bench(make_bundle().path, seconds=1.2, processes=2).to_json()))
-    state = value["state"]
-    times = [item["time_s"] for item in (state["before"], *state["during"], state["after"])]
-    assert times == sorted(times) and times[0] == 0.0
-    assert len(state["during"]) >= 2
-    for key, reason in state["unread"].items():
-        assert reason and state["after"][key] is None
-    assert 0 <= state["after"]["other_load"] <= 1
-    assert 0 < state["cost_s"] < 0.02
-
-
-def test_where_each_node_ran_is_listed(make_bundle: Callable[..., Bundle]) -> None:
-    value = bench(make_bundle().path, seconds=0.1, processes=1).to_json()
-    (node,) = value["placement_nodes"]
-    assert node["op_type"] == "MatMul" and node["device"] == "CPU"

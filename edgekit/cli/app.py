@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "The main job: a PyTorch model → a checked, measured bundle for a device.",
     "bench": "Measure a bundle's latency, memory and placement.",
     "evaluate": "Measure a bundle's accuracy through the target's own engine.",
+    "results": "List, show or compare the results that are kept.",
     "inspect": "Operators, parameters, MACs and memory; what would not run where.",
     "targets": "List the device profiles, or show one.",
     "bundle": "Verify, run, pack or unpack a bundle.",

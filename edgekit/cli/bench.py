@@ -13,7 +13,7 @@ edgekit bench build.edgekit --threads 2 --seconds 30 --json
 """
 
 
-@define("bench", example=EXAMPLE)
+@define("bench", example=EXAMPLE, keeps=True)
 @click.argument("bundle")
 @click.option("--device", default="local", show_default=True, metavar="URL", help="Where to measure.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Instead of the measured session option.")
@@ -29,12 +29,12 @@ edgekit bench build.edgekit --threads 2 --seconds 30 --json
 def command(console: Console, bundle: str, device: str, threads: int | None, seconds: float, processes: int) -> None:
     """Measure a bundle's latency, memory and placement.
 
-    Several fresh processes take turns; percentiles come with their intervals. The raw samples are kept beside the
-    bundle, in .edgekit/results.
+    Several fresh processes take turns; percentiles come with their intervals. The result and its raw
+    samples are kept in .edgekit/results.
     """
     from ..benchmarking import bench
     from ..report.bench import bench_text
 
     result = bench(bundle, device, threads=threads, seconds=seconds, processes=processes, progress=console.progress)
-    value = result.to_json()
+    value = console.keep("bench", result.to_json(), {"latency": result.measured.samples})
     console.show(value, lambda: bench_text(value, console.colour, console.width))

@@ -1,0 +1,176 @@
+"""Kept results as a person reads them on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..measure.statistics import Estimate
+from . import units
+from .layout import Ink, labelled, shorten, table, wrap
+
+if TYPE_CHECKING:
+    from ..results_store import Listing, Record, Row
+    from ..results_store.comparison import Comparison
+
+_BUNDLE_WIDTH = 28
+_DEVICE_WIDTH = 24
+
+
+def listing_text(listing: Listing, colour: bool, width: int) -> str:
+    """A line a result: id, time, kind, bundle, median, metric, what was concluded, device.
+
+    Args:
+        listing: what to show.
+        colour: whether to use ANSI colours.
+        width: columns of the terminal; the least telling columns are left out until a line fits.
+    """
+    ink = Ink(colour)
+    if not listing.rows:
+        return f"No results in {listing.store}. Make one: edgekit bench BUNDLE"
+    rows = [_TITLES, *(_cells(row) for row in listing.rows)]
+    keep = list(range(len(_TITLES)))
+    for column in (None, *_EXPENDABLE):
+        keep = [index for index in keep if _TITLES[index] != column]
+        lines = table([[row[index] for index in keep] for row in rows], "".join(_ALIGN[index] for index in keep))
+        if max(map(len, lines)) <= width:
+            break
+    out = [ink.label(lines[0])]
+    for row, line in zip(listing.rows, lines[1:], strict=True):
+        out.append(ink.bad(line) if row.problem else line)
+        out += [f"          {ink.bad(part)}" for part in wrap(row.problem or "", width - 10) if part]
+    shown = f"{len(listing.rows)} of {listing.total}" if listing.total > len(listing.rows) else str(listing.total)
+    results = "results" if listing.total != 1 else "result"
+    return "\n".join([*out, ink.faint(f"{shown} {results} in {listing.store}   Look closer: edgekit results show ID")])
+
+
+_TITLES = ("id", "made (UTC)", "kind", "bundle", "hash", "p50", "metric", "conclusion", "device")
+_ALIGN = "<<<<<><<<"
+_EXPENDABLE = ("hash", "device", "metric")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    metric = ""
+    if row.metric is not None and row.metric_value is not None:
+        metric = f"{row.metric} {units.metric(row.metric, row.metric_value)}"
+    return (
+        row.id,
+        row.created[:16].replace("T", " "),
+        row.kind,
+        shorten(row.bundle or "", _BUNDLE_WIDTH),
+        (row.bundle_sha256 or "")[:8],
+        _estimate(row.p50_s, row.p50_low_s, row.p50_high_s),
+        metric,
+        "cannot be read" if row.problem else shorten(row.conclusion or "", _BUNDLE_WIDTH),
+        shorten(row.device or "", _DEVICE_WIDTH),
+    )
+
+
+def _estimate(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return ""
+    if low is None or high is None:
+        return units.latency(value)
+    return units.interval(Estimate(value, low, high))
+
+
+def record_text(record: Record, colour: bool, width: int) -> str:
+    """A kept result: what it was made with, then what the command itself printed.
+
+    Args:
+        record: the result.
+        colour: whether to use ANSI colours.
+        width: columns of the terminal.
+    """
+    ink = Ink(colour)
+    made = "   ".join(part for part in (record.id, record.kind, record.created) if part)
+    lines = labelled("result", made, ink, width)
+    if record.command:
+        lines += labelled("command", command_line(record.command), ink, width)
+    if record.bundle_sha256:
+        lines += labelled("hash", record.bundle_sha256, ink, width)
+    if record.fingerprint:
+        lines += labelled("fingerprint", f"{record.fingerprint}   of the device", ink, width)
+    if record.versions:
+        lines += labelled("versions", versions_text(record.versions), ink, width)
+    if record.folder is not None and record.series:
+        lines += labelled("kept in", str(record.folder), ink, width)
+    return "\n".join([*lines, "", value_text(record.kind, record.value, colour, width)])
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Words as a shell takes them."""
+    import shlex
+
+    return shlex.join(words)
+
+
+def versions_text(versions: Mapping[str, str]) -> str:
+    """``edgekit 0.1.0, onnxruntime 1.32.0``."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def value_text(kind: str, value: Mapping[str, Any], colour: bool, width: int) -> str:
+    """The object of a command's ``--json`` as that command prints it; of an unknown kind, as JSON."""
+    from .bench import bench_text, evaluate_text
+    from .plain import to_json
+
+    if kind == "bench":
+        return bench_text({"samples": None, **value}, colour, width)
+    if kind == "evaluate":
+        return evaluate_text(value, colour, width)
+    if kind == "export":
+        return _export_text(value, colour, width)
+    return to_json(value)
+
+
+def _export_text(value: Mapping[str, Any], colour: bool, width: int) -> str:
+    """The candidates of a kept export."""
+    ink = Ink(colour)
+    rows = [["candidate", "p50", "SQNR", ""]]
+    for item in value["candidates"]:
+        p50 = ((item.get("latency") or {}).get("p50_s")) or {}
+        parity = item.get("parity") or {}
+        note = f"rejected: {item['rejected']}" if item["rejected"] else ""
+        note = "◀ picked" if item["name"] == value["chosen"] else note
+        rows.append(
+            [
+                f"  {item['name']}",
+                _estimate(p50.get("value"), p50.get("low"), p50.get("high")),
+                units.decibels(parity["sqnr_db"]) if parity.get("sqnr_db") is not None else "",
+                " ".join(note.split()),
+            ]
+        )
+    lines = table(rows, "<>><")
+    head = [f"{value['target']}   {value['source'].get('spec', '')} → {value['bundle']}", ink.label(lines[0])]
+    return "\n".join([*head, *(shorten(line, width) for line in lines[1:]), ink.good(str(value["reason"]))])
+
+
+def comparison_text(found: Comparison, colour: bool, width: int) -> str:
+    """Two results, their ratio, and what differs between them.
+
+    Args:
+        found: what `compare_records` returned.
+        colour: whether to use ANSI colours.
+        width: columns of the terminal.
+    """
+    ink = Ink(colour)
+    lines: list[str] = []
+    for name, record, p50 in (("a", found.a, found.p50_a), ("b", found.b, found.p50_b)):
+        text = f"{units.interval(p50)}   {record.id}   {record.bundle or ''}   {record.created[:16].replace('T', ' ')}"
+        lines += labelled(name, text, ink, width)
+    ratio = found.ratio
+    interval = f"{ratio.low:.3f} to {ratio.high:.3f} with 95 % confidence"
+    lines += labelled("b / a", f"{ratio.value:.3f}   {interval}", ink, width)
+    for text in found.differences:
+        lines += labelled("differs", text, ink, width)
+    return "\n".join([*lines, *(ink.good(line) for line in wrap(conclusion(found), width))])
+
+
+def conclusion(found: Comparison) -> str:
+    """What to make of two kept results, in one sentence."""
+    again = "Taken at different times; to be sure: edgekit compare A B."
+    if found.verdict == "indistinguishable":
+        return f"Not distinguishable. {again}"
+    times = units.ratio(found.ratio.value if found.verdict == "slower" else 1 / found.ratio.value)
+    return f"b is {times} {found.verdict} than a. {again}"
