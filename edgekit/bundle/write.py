@@ -14,7 +14,7 @@ from ..errors import BundleError, OutputError
 from ..measure import npz
 from ..measure.engines import runtimes_folder
 from ..tempdir import replace_folder, work_folder, writing
-from .manifest import MANIFEST, FileRecord, Manifest, refuse_unsafe_name
+from .manifest import LAYERS, MANIFEST, FileRecord, Manifest, refuse_unsafe_name
 from .read import Bundle, hash_file, open_bundle
 
 MAX_GOLDEN_SAMPLES = 8
@@ -43,6 +43,7 @@ def write_bundle(
     golden_tolerance: Tolerance,
     readme: str,
     runtime_module_file: Path,
+    layers: bytes | None = None,
     overwrite: bool = False,
     check: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
@@ -56,6 +57,7 @@ def write_bundle(
         golden_tolerance: what the self-test holds them to.
         readme: the text of README.md.
         runtime_module_file: the source file of the engine's adapter.
+        layers: the content of layers.json (`edgekit.layers`), by which a profile is mapped back to the graph.
         overwrite: replace a bundle that is there.
         check: called with the finished bundle before it is put in place; what it raises ends the writing.
 
@@ -73,6 +75,8 @@ def write_bundle(
             _vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, manifest.runtime.name)
             shutil.copyfile(Path(__file__).with_name("run.py"), folder / "run.py")
             (folder / "README.md").write_text(readme, encoding="utf-8")
+            if layers is not None:
+                (folder / LAYERS).write_bytes(layers)
             complete = dataclasses.replace(
                 manifest, golden_tolerance=golden_tolerance, golden_samples=samples, files=_hash_files(folder)
             )

@@ -16,10 +16,12 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Artifact, Feeds, Outputs, Placement
+from ..contracts import Artifact, Feeds, LayerTime, Outputs, Placement
 from ..errors import EngineError
 from . import npz
 from .latency import MAX_RUNS
+from .peaks import Peaks
+from .peaks import from_json as peaks_from_json
 from .protocol import artifact_to_json, error_from_json, placement_from_json, read_message, write_message
 from .state import Snapshot
 
@@ -133,6 +135,21 @@ class Worker:
         """Run once for each of ``feeds`` and return the outputs in the same order."""
         _, blobs = self._ask("run", {}, [npz.dump(item) for item in feeds])
         return [npz.load(blob) for blob in blobs]
+
+    def profile(self, seconds: float) -> tuple[list[LayerTime], int]:
+        """The time of each of the engine's nodes, in the order they ran, and over how many runs in about ``seconds``.
+
+        Raises:
+            EngineError: this runtime's adapter, or its engine, cannot tell.
+        """
+        answer, _ = self._ask("profile", {"seconds": seconds})
+        layers = [LayerTime(**{**item, "covers": tuple(item["covers"])}) for item in answer["layers"]]
+        return layers, answer["runs"]
+
+    def peaks(self, threads: int) -> Peaks | str:
+        """What the worker's machine can do at best with so many threads, or why that is not known."""
+        answer, _ = self._ask("peaks", {"threads": threads})
+        return str(answer["reason"]) if answer["peaks"] is None else peaks_from_json(answer["peaks"])
 
     def memory(self) -> Memory:
         """The memory of the worker's process so far."""

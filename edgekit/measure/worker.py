@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import subprocess
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, BinaryIO, NoReturn
 
-from ..contracts import Artifact, Feeds, Runtime, Session, options_from
+from ..contracts import Artifact, Feeds, Profiles, Runtime, Session, options_from
 from ..errors import EngineError
-from . import machine, npz, state
+from . import machine, npz, peaks, state
 from .engines import load_runtime
 from .latency import Sampler
 from .protocol import (
@@ -29,6 +31,8 @@ from .protocol import (
     read_message,
     write_message,
 )
+
+MIN_PROFILED_RUNS, MAX_PROFILED_RUNS = 5, 500
 
 
 def main() -> NoReturn:
@@ -87,6 +91,8 @@ class _Server:
             "reopen": self._reopen,
             "measure": self._measure,
             "observe": self._observe,
+            "peaks": self._peaks,
+            "profile": self._profile,
             "run": self._run,
             "memory": self._memory,
         }
@@ -167,6 +173,25 @@ class _Server:
     def _run(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         session = self._opened()
         return {}, [npz.dump(session.run(npz.load(blob))) for blob in blobs]
+
+    def _profile(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        session = self._opened()
+        if not self._feeds:
+            raise EngineError("nothing to profile: the worker was opened without inputs")
+        if not isinstance(session, Profiles):
+            raise EngineError("this runtime's adapter tells no times of single nodes")
+        session.run(self._feeds[0])
+        start = time.perf_counter()
+        session.run(self._feeds[0])
+        once_s = max(time.perf_counter() - start, 1e-6)
+        runs = round(min(max(header["seconds"] / once_s, MIN_PROFILED_RUNS), MAX_PROFILED_RUNS))
+        return {"runs": runs, "layers": [asdict(item) for item in session.profile(self._feeds[0], runs)]}, []
+
+    def _peaks(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        try:
+            return {"peaks": asdict(peaks.measure(header["threads"]))}, []
+        except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+            return {"peaks": None, "reason": str(error)}, []
 
     def _memory(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         peak = machine.peak_rss_bytes()
