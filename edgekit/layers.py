@@ -59,7 +59,7 @@ def _sizes(model: ir.Model, feeds: Feeds) -> dict[str, int]:
     return {
         dim.value: int(size)
         for value in model.graph.inputs
-        if value.shape is not None and value.name in feeds
+        if value.shape is not None and value.name is not None and value.name in feeds
         for dim, size in zip(value.shape, feeds[value.name].shape, strict=False)
         if isinstance(dim, ir.SymbolicDim) and dim.value is not None
     }

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from .state import DeviceState, Snapshot
 
-IDLE_S = 0.3
-"""How long the machine is looked at before and after, with nothing of ours running."""
+BEFORE_S = 0.3
+"""How long the machine is looked at before the first run, with nothing of ours running."""
+AFTER_S = 0.1
+"""How long at the end of each group of workers."""
 
 
 class Watched(Protocol):
@@ -37,11 +39,11 @@ class StateWatch:
     def begin(self, workers: Sequence[Watched]) -> None:
         """Look at the machine before a group of workers is measured."""
         if self._before is None:
-            self._before = workers[0].observe(IDLE_S)
+            self._before = workers[0].observe(BEFORE_S)
 
     def end(self, workers: Sequence[Watched]) -> None:
         """Look at it again, and take over what the workers saw while measuring."""
-        self._after = workers[0].observe(IDLE_S)
+        self._after = workers[0].observe(AFTER_S)
         for worker in workers:
             self._during += worker.snapshots
             self._costs_s += worker.snapshot_costs_s
