@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from ..contracts import Artifact, Feeds, LayerTime, Outputs, Placement
 from ..errors import EngineError
 from . import npz
+from .affinity import Applied
+from .energy import Energy
 from .latency import MAX_RUNS
 from .peaks import Peaks
 from .peaks import from_json as peaks_from_json
@@ -135,6 +137,26 @@ class Worker:
         """Run once for each of ``feeds`` and return the outputs in the same order."""
         _, blobs = self._ask("run", {}, [npz.dump(item) for item in feeds])
         return [npz.load(blob) for blob in blobs]
+
+    def pin(self, cores: Sequence[int] | None, nice: int | None) -> Applied:
+        """Keep the process on ``cores``, at priority ``nice``, as far as its system allows: see `affinity.apply`."""
+        answer, _ = self._ask("pin", {"cores": None if cores is None else list(cores), "nice": nice})
+        told = answer["cores"]
+        return Applied(None if told is None else tuple(told), answer["nice"], tuple(answer["refused"]))
+
+    def meters(self) -> tuple[int, list[str]]:
+        """How many energy meters the worker's machine has, and why others cannot be used."""
+        answer, _ = self._ask("meters", {})
+        return answer["count"], answer["reasons"]
+
+    def energy(self, seconds: float, idle_s: float) -> list[Energy]:
+        """The energy of a run by each meter, the one that sees most first: see `energy.measure_energy`.
+
+        Raises:
+            EngineError: a sensor went away.
+        """
+        answer, _ = self._ask("energy", {"seconds": seconds, "idle_s": idle_s})
+        return [Energy(**item) for item in answer["energy"]]
 
     def profile(self, seconds: float) -> tuple[list[LayerTime], int]:
         """The time of each of the engine's nodes, in the order they ran, and over how many runs in about ``seconds``.

@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
         "board": _first_line(Path("/proc/device-tree/model")),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": _usable_cores(),
+        "usable_cores": usable_cores(),
         "memory_bytes": memory_bytes(),
         "os": f"{platform.system()} {platform.release()}".strip() or None,
         "python": platform.python_version(),
@@ -77,7 +77,8 @@ def _cpu_model() -> str | None:
     return f"implementer {implementer[1]} part {'+'.join(parts)}" if implementer and parts else None
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int | None:
+    """The logical cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

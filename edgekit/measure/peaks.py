@@ -60,9 +60,15 @@ class Peaks:
 def measure(threads: int) -> Peaks:
     """Measure in a fresh process, which takes about two seconds.
 
+    Args:
+        threads: how many; 0: one for each core that this process may use.
+
     Raises:
         RuntimeError: the process fails; with its last words.
     """
+    from . import machine  # not on top: run as a program, this file is in no package
+
+    threads = threads or machine.usable_cores() or 1
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
     # -P: this folder holds modules that are named like standard ones.
     command = [sys.executable, "-P", str(Path(__file__).resolve()), str(threads)]

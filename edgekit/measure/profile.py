@@ -284,13 +284,12 @@ class Profiler(Protocol):
         ...
 
 
-def profile_worker(worker: Profiler, layers_file: Path, cores: int) -> dict[str, Any]:
+def profile_worker(worker: Profiler, layers_file: Path) -> dict[str, Any]:
     """Profile the model that a worker holds; the object under ``profile`` of ``bench --json``.
 
     Args:
         worker: a fresh one.
         layers_file: the bundle's ``layers.json``; it may be missing.
-        cores: the number of threads to measure the machine's roofs with where the engine tells none of its own.
 
     Raises:
         EngineError: the engine or its adapter tells no times of single nodes.
@@ -298,8 +297,7 @@ def profile_worker(worker: Profiler, layers_file: Path, cores: int) -> dict[str,
     """
     layers = read_layers(layers_file)
     times, runs = worker.profile(PROFILE_S)
-    threads = int(worker.info.in_force.get("threads") or cores)
-    peaks = worker.peaks(threads)
+    peaks = worker.peaks(int(worker.info.in_force.get("threads") or 0))
     notes = []
     if layers is None:
         notes.append("the bundle tells nothing of its layers: an older edgekit wrote it")

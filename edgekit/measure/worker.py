@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..contracts import Artifact, Feeds, Profiles, Runtime, Session, options_from
 from ..errors import EngineError
-from . import machine, npz, peaks, state
+from . import affinity, energy, machine, npz, peaks, state
 from .engines import load_runtime
 from .latency import Sampler
 from .protocol import (
@@ -91,7 +91,10 @@ class _Server:
             "reopen": self._reopen,
             "measure": self._measure,
             "observe": self._observe,
+            "energy": self._energy,
+            "meters": self._meters,
             "peaks": self._peaks,
+            "pin": self._pin,
             "profile": self._profile,
             "run": self._run,
             "memory": self._memory,
@@ -173,6 +176,27 @@ class _Server:
     def _run(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         session = self._opened()
         return {}, [npz.dump(session.run(npz.load(blob))) for blob in blobs]
+
+    def _pin(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        return affinity.apply(header["cores"], header["nice"]).to_json(), []
+
+    def _meters(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        meters, reasons = energy.find_meters()
+        return {"count": len(meters), "reasons": reasons}, []
+
+    def _energy(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        sampler = self._sampler
+        if sampler is None:
+            raise EngineError("nothing to measure: the worker was opened without inputs")
+        meters = [make() for make in energy.find_meters()[0]]
+        try:
+            found = energy.measure_energy(meters, sampler.warm_up, header["seconds"], header["idle_s"])
+        except OSError as error:
+            raise EngineError(f"an energy sensor cannot be read any more: {error}") from error
+        finally:
+            for meter in meters:
+                meter.close()
+        return {"energy": [item.to_json() for item in found]}, []
 
     def _profile(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         session = self._opened()
