@@ -10,6 +10,8 @@ from .bundle import Bundle, open_bundle
 from .contracts import Progress, Quiet
 from .devices import device_for
 from .measure.benchmark import Measured, benchmark_bundle, to_json
+from .measure.modes import Mode
+from .measure.sampling import PROCESSES, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,12 @@ def bench(
     device: str = "local",
     *,
     threads: int | None = None,
-    seconds: float = 10.0,
-    processes: int = 3,
+    precision: float | None = 0.02,
+    max_time_s: float = 60.0,
+    processes: int = PROCESSES,
     warmup_s: float = 0.3,
+    seconds: float | None = None,
+    mode: Mode | None = None,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Measure a bundle's latency and memory with the session options it was exported with.
@@ -42,9 +47,12 @@ def bench(
         bundle: its folder or zip, or an open one.
         device: ``local``, ``ssh://[user@]host[:port]`` or ``adb://serial``.
         threads: instead of the measured session option.
-        seconds: time for timed runs, over all processes.
-        processes: fresh processes to measure in.
+        precision: stop when p50 is known to ± this share of it; None: use all the time.
+        max_time_s: stop after so much time.
+        processes: fresh processes to measure in, at least.
         warmup_s: untimed runs before a process's first block.
+        seconds: instead of ``precision`` and ``max_time_s``: so much time for timed runs, in exactly ``processes``.
+        mode: `Throughput`, `Sustained` or `Server` of `measure.modes`; None: one run at a time.
         progress: where to say how far it is.
 
     Raises:
@@ -58,12 +66,16 @@ def bench(
                 opened,
                 device,
                 threads=threads,
-                seconds=seconds,
+                precision=precision,
+                max_time_s=max_time_s,
                 processes=processes,
                 warmup_s=warmup_s,
+                seconds=seconds,
+                mode=mode,
                 progress=progress,
             )
     progress = progress or Quiet()
+    plan = Plan(precision, max_time_s, processes, warmup_s, seconds)
     with device_for(device) as place:
         place.push(bundle, progress)
         described = place.describe()
@@ -73,9 +85,8 @@ def bench(
                 place.open,
                 runtime=bundle.manifest.runtime.name,
                 options=bundle.options(**({} if threads is None else {"threads": threads})),
-                seconds=seconds,
-                processes=processes,
-                warmup_s=warmup_s,
+                plan=plan,
+                mode=mode,
                 progress=progress,
             )
     return BenchResult(bundle.path, bundle.model_bytes, described, measured)

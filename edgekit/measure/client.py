@@ -119,6 +119,12 @@ class Worker:
             self.snapshots.append(self._snapshot(answer))
         return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
 
+    def serve(self, rate_per_s: float, seconds: float, *, seed: int) -> NDArray[np.float64]:
+        """Runs at the random arrivals of requests: see `latency.Sampler.serve`."""
+        answer, blobs = self._ask("serve", {"rate_per_s": rate_per_s, "seconds": seconds, "seed": seed})
+        self.snapshots.append(self._snapshot(answer))
+        return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
+
     def observe(self, seconds: float) -> Snapshot:
         """The state of the worker's machine after ``seconds`` in which the worker did nothing."""
         answer, _ = self._ask("observe", {"seconds": seconds})

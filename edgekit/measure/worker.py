@@ -90,6 +90,7 @@ class _Server:
             "open": self._open,
             "reopen": self._reopen,
             "measure": self._measure,
+            "serve": self._serve,
             "observe": self._observe,
             "energy": self._energy,
             "meters": self._meters,
@@ -158,6 +159,14 @@ class _Server:
         self._reader.load.end()
         due = time.monotonic() >= self._read_at + state.INTERVAL_S
         return self._snapshot() if due else {}, [samples.astype("<f8").tobytes()]
+
+    def _serve(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        if self._sampler is None:
+            raise EngineError("nothing to measure: the worker was opened without inputs")
+        self._reader.load.begin()
+        samples = self._sampler.serve(header["rate_per_s"], header["seconds"], seed=header["seed"])
+        self._reader.load.end()
+        return self._snapshot(), [samples.astype("<f8").tobytes()]
 
     def _observe(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         self._reader.load.begin()
