@@ -48,6 +48,7 @@ class Job:
     device: LocalDevice
     workdir: Path
     progress: Progress
+    allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device
     rankings: Rankings = field(default_factory=Rankings)
 
     def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:

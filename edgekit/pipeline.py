@@ -46,6 +46,7 @@ def export(
     task: str | None = None,
     threads: int | None = None,
     candidates: Sequence[str] = (),
+    allow_fallback: Sequence[str] = (),
     samples: int = DEFAULT_SAMPLES,
     calibration_samples: int = DEFAULT_CALIBRATION_SAMPLES,
     max_time_s: float = 120.0,
@@ -70,6 +71,7 @@ def export(
         task: the Hugging Face task, where the directory does not tell.
         threads: fixes the number of threads; None: the fastest, measured.
         candidates: only these of the target's candidates.
+        allow_fallback: operators, by the engine's names of them, that may run elsewhere than on the target's device.
         samples: check on at most this many samples, evenly strided.
         calibration_samples: calibrate with at most this many samples, evenly strided.
         max_time_s: seconds for measuring the contenders.
@@ -118,7 +120,8 @@ def export(
             exported_nodes = count_nodes(graph)
         with stages.stage("run the reference"):
             expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
-        job = Job(profile, model, graph, expected, calibration, rules, LocalDevice(), workdir, stages)
+        allowed = frozenset(allow_fallback)
+        job = Job(profile, model, graph, expected, calibration, rules, LocalDevice(), workdir, stages, allowed)
         with stages.stage("run the passes"):
             graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
             job = replace(job, graph=graph)
@@ -253,7 +256,12 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
             if isinstance(item.error, kind):
                 if len(assessed) == 1:
                     raise item.error
-                raise kind(f"no candidate of target '{job.target.name}' can be used", details=lines)
+                first = item.error  # its details are the nodes and the engine's reasons
+                raise kind(
+                    f"no candidate of target '{job.target.name}' can be used",
+                    details=[*lines, *first.details],
+                    fix=first.fix,
+                )
     raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
 
 

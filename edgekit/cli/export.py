@@ -37,6 +37,12 @@ edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.ed
 @click.option(
     "--candidate", "candidates", multiple=True, metavar="NAME", help="Only this candidate. Repeat for several."
 )
+@click.option(
+    "--allow-fallback",
+    multiple=True,
+    metavar="OP",
+    help="An operator that may run elsewhere than on the target's device. Repeat for several.",
+)
 @click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Check on at most so many.")
 @click.option(
     "--calibration-samples",
