@@ -23,6 +23,7 @@ from .target import Candidate, Target, load_target, machine
 
 if TYPE_CHECKING:
     from .data import Dataset
+    from .measure.statistics import Samples
     from .selection import Variant
     from .source import Source
 
@@ -153,6 +154,7 @@ def export(
         opset=profile.export.opset,
         graph_nodes=(exported_nodes, count_nodes(graph)),
         self_test=self_test,
+        samples=_samples(assessed, finalists),
     )
 
 
@@ -286,15 +288,23 @@ def _pick(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[As
 def _table(assessed: Sequence[Assessed], finalists: Sequence[Variant], picked: Assessed) -> tuple[CandidateResult, ...]:
     """Every candidate's result: the pick first, then the others by p50, those that are out last."""
 
-    def best(item: Assessed) -> Variant | None:
-        raced = [variant for variant in finalists if variant.built is item.built]
-        return min(raced or item.variants, key=lambda variant: variant.p50_s, default=None)
-
     def order(item: Assessed) -> tuple[bool, bool, float]:
-        variant = best(item)
+        variant = _best(item, finalists)
         return item is not picked, not item.passed, variant.p50_s if variant else 0.0
 
-    return tuple(item.result(best(item)) for item in sorted(assessed, key=order))
+    return tuple(item.result(_best(item, finalists)) for item in sorted(assessed, key=order))
+
+
+def _best(item: Assessed, finalists: Sequence[Variant]) -> Variant | None:
+    """The variant that stands for a candidate: its fastest in the final, else in the screening."""
+    raced = [variant for variant in finalists if variant.built is item.built]
+    return min(raced or item.variants, key=lambda variant: variant.p50_s, default=None)
+
+
+def _samples(assessed: Sequence[Assessed], finalists: Sequence[Variant]) -> dict[str, Samples]:
+    """Candidate → the raw latencies that its result states."""
+    found = ((item.candidate.name, _best(item, finalists)) for item in assessed)
+    return {name: variant.blocks or [[variant.screening_s]] for name, variant in found if variant is not None}
 
 
 def _fp32_size(assessed: Sequence[Assessed]) -> int | None:

@@ -16,7 +16,7 @@ edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.ed
 """
 
 
-@define("export", example=EXAMPLE)
+@define("export", example=EXAMPLE, keeps=True)
 @click.argument("source")
 @target_option(required=True)
 @click.option("-o", "--output", metavar="DIR", help="The bundle's folder. Default: NAME.edgekit in this folder.")
@@ -69,7 +69,8 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     from ..report.text import export_text
 
     result = export(source, max_time_s=max_time, progress=console.progress, **options)
-    console.show(result.to_json(), lambda: export_text(result, console.colour, console.width))
+    value = console.keep("export", result.to_json(), result.samples)
+    console.show(value, lambda: export_text(result, console.colour, console.width))
     if result.measured is None:
         console.hint(f"Next: edgekit bench {result.bundle}")
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +102,6 @@ def record_text(record: Record, colour: bool, width: int) -> str:
 
 def command_line(words: Sequence[str]) -> str:
     """Words as a shell takes them."""
-    import shlex
-
     return shlex.join(words)
 
 
@@ -120,30 +120,60 @@ def value_text(kind: str, value: Mapping[str, Any], colour: bool, width: int) ->
     if kind == "evaluate":
         return evaluate_text(value, colour, width)
     if kind == "export":
-        return _export_text(value, colour, width)
+        from ..results_store.exports import export_result
+        from .text import export_text
+
+        return export_text(export_result(value), colour, width)
     return to_json(value)
 
 
-def _export_text(value: Mapping[str, Any], colour: bool, width: int) -> str:
-    """The candidates of a kept export."""
-    ink = Ink(colour)
-    rows = [["candidate", "p50", "SQNR", ""]]
-    for item in value["candidates"]:
-        p50 = ((item.get("latency") or {}).get("p50_s")) or {}
-        parity = item.get("parity") or {}
-        note = f"rejected: {item['rejected']}" if item["rejected"] else ""
-        note = "◀ picked" if item["name"] == value["chosen"] else note
-        rows.append(
-            [
-                f"  {item['name']}",
-                _estimate(p50.get("value"), p50.get("low"), p50.get("high")),
-                units.decibels(parity["sqnr_db"]) if parity.get("sqnr_db") is not None else "",
-                " ".join(note.split()),
-            ]
-        )
-    lines = table(rows, "<>><")
-    head = [f"{value['target']}   {value['source'].get('spec', '')} → {value['bundle']}", ink.label(lines[0])]
-    return "\n".join([*head, *(shorten(line, width) for line in lines[1:]), ink.good(str(value["reason"]))])
+def made(record: Record) -> str:
+    """When it was made, to the minute, UTC; empty where that is not known."""
+    return record.created[:16].replace("T", " ")
+
+
+def p50_of(record: Record) -> Estimate | None:
+    """The median latency it states: of a benchmark, or of the candidate that an export picked."""
+    from ..results_store.index import summary
+
+    row = summary(record)
+    if row["p50_s"] is None:
+        return None
+    ends = [math.nan if row[key] is None else row[key] for key in ("p50_low_s", "p50_high_s")]
+    return Estimate(row["p50_s"], *ends)
+
+
+def sentence_of(kind: str, value: Mapping[str, Any]) -> tuple[str, str]:
+    """What to conclude from a result, in one line, and whether that is "good", "bad" or neither ("")."""
+    if kind == "export":
+        from ..results_store.exports import export_result
+        from .text import conclusion as export_conclusion
+
+        return export_conclusion(export_result(value)), "good"
+    reasons = "; ".join(value.get("reasons") or ())
+    if kind == "bench":
+        text = {
+            "steady": "Steady: these numbers can be relied on.",
+            "noisy": f"Noisy: measure again on a quieter machine ({reasons}).",
+            "drifting": f"Drifting: the device was not the same at the end ({reasons}).",
+        }.get(str(value.get("verdict")), "")
+        return text, "good" if value.get("verdict") == "steady" else "bad"
+    if kind == "compare":
+        verdict = str(value.get("verdict"))
+        told = {"indistinguishable": "Not distinguishable in speed."}.get(verdict, f"b is {verdict} than a.")
+        return (f"{told} ({reasons})" if reasons else told), "good" if verdict == "faster" else ""
+    if kind == "evaluate":
+        metric = value["metric"]
+        name, found = str(metric["name"]), metric.get("value")
+        shown = "exact" if found is None else units.metric(name, found)
+        drop = metric.get("drop")
+        if drop is None:
+            return f"{name} is {shown}; what it should be is not known.", ""
+        if drop == 0:
+            return f"{name} is {shown}, the same as the reference.", "good"
+        word = "worse" if drop > 0 else "better"
+        return f"{name} is {shown}, {units.metric(name, abs(drop))} {word} than the reference.", ""
+    return "", ""
 
 
 def comparison_text(found: Comparison, colour: bool, width: int) -> str:
@@ -157,7 +187,7 @@ def comparison_text(found: Comparison, colour: bool, width: int) -> str:
     ink = Ink(colour)
     lines: list[str] = []
     for name, record, p50 in (("a", found.a, found.p50_a), ("b", found.b, found.p50_b)):
-        text = f"{units.interval(p50)}   {record.id}   {record.bundle or ''}   {record.created[:16].replace('T', ' ')}"
+        text = f"{units.interval(p50)}   {record.id}   {record.bundle or ''}   {made(record)}"
         lines += labelled(name, text, ink, width)
     ratio = found.ratio
     interval = f"{ratio.low:.3f} to {ratio.high:.3f} with 95 % confidence"

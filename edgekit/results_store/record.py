@@ -40,9 +40,9 @@ class Record:
 
     @property
     def bundle(self) -> str | None:
-        """The bundle it is about, as the user named it."""
-        named = self.value.get("bundle")
-        return named if isinstance(named, str) else None
+        """The bundle it is about, as the user named it; of a comparison, both."""
+        named = [item for item in (self.value.get(key) for key in ("bundle", "a", "b")) if isinstance(item, str)]
+        return " and ".join(named) or None
 
     def samples(self, name: str) -> Samples:
         """The raw latencies of a series, in seconds: ``[process][block][run]``.
