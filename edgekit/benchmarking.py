@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ def bench(
     warmup_s: float = 0.3,
     seconds: float | None = None,
     mode: Mode | None = None,
+    profile: bool = False,
+    cores: Sequence[int] | None = None,
+    nice: int | None = None,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Measure a bundle's latency and memory with the session options it was exported with.
@@ -53,9 +57,13 @@ def bench(
         warmup_s: untimed runs before a process's first block.
         seconds: instead of ``precision`` and ``max_time_s``: so much time for timed runs, in exactly ``processes``.
         mode: `Throughput`, `Sustained` or `Server` of `measure.modes`; None: one run at a time.
+        profile: also time each layer.
+        cores: keep the measured processes on these logical cores.
+        nice: their priority, −20 (first) to 19; what the system does not allow is told, no error.
         progress: where to say how far it is.
 
     Raises:
+        PlacementError: nodes run on a device that the bundle was not exported for.
         BundleError: the bundle is damaged, or is none.
         EngineError: the device or the engine is missing, or it crashed.
         UsageError: an option that cannot be.
@@ -72,6 +80,9 @@ def bench(
                 warmup_s=warmup_s,
                 seconds=seconds,
                 mode=mode,
+                profile=profile,
+                cores=cores,
+                nice=nice,
                 progress=progress,
             )
     progress = progress or Quiet()
@@ -87,6 +98,9 @@ def bench(
                 options=bundle.options(**({} if threads is None else {"threads": threads})),
                 plan=plan,
                 mode=mode,
+                profile=profile,
+                cores=cores,
+                nice=nice,
                 progress=progress,
             )
     return BenchResult(bundle.path, bundle.model_bytes, described, measured)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -161,6 +161,11 @@ class Bundle:
             inputs=manifest.inputs,
             outputs=manifest.outputs,
         )
+
+    @property
+    def expected_placement(self) -> Mapping[str, int]:
+        """Device → number of nodes, where it was exported."""
+        return self.manifest.placement
 
     @property
     def layers_file(self) -> Path:

@@ -54,6 +54,9 @@ def main() -> int:
     bench.add_argument("--max-time", type=float, default=60.0, help="stop after so many seconds (default: 60)")
     bench.add_argument("--processes", type=int, default=5, help="fresh processes to measure in, at least (default: 5)")
     bench.add_argument("--seconds", type=float, help="instead: so long, in exactly so many processes")
+    bench.add_argument("--profile", action="store_true", help="also time each layer")
+    bench.add_argument("--cores", help="keep the processes on these cores: 0,2-3")
+    bench.add_argument("--nice", type=int, help="their priority, -20 (first) to 19")
     commands.add_parser("worker", help="serve a host over standard input and output")
     arguments = parser.parse_args()
     try:
@@ -95,6 +98,9 @@ def _bench(arguments: argparse.Namespace) -> int:
                 processes=arguments.processes,
                 seconds=arguments.seconds,
             ),
+            profile=arguments.profile,
+            cores=None if arguments.cores is None else _floor("measure.affinity").parse_cores(arguments.cores),
+            nice=arguments.nice,
         )
         device = _floor("measure.machine").describe()
         result = benchmark.to_json(str(HERE), bundle.model_bytes, measured, device=device, samples=None)

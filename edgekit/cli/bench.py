@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLE = """
 edgekit bench build.edgekit
 edgekit bench build.edgekit --precision 1% --max-time 5m
+edgekit bench build.edgekit --profile
 edgekit bench build.edgekit --mode sustained --duration 30m
 edgekit bench build.edgekit --mode server --rate 50 --deadline 20ms --json
 """
@@ -47,6 +48,9 @@ edgekit bench build.edgekit --mode server --rate 50 --deadline 20ms --json
 @click.option("--duration", type=duration, metavar="TIME", help="sustained: how long. Default: 30m.")
 @click.option("--rate", type=float, metavar="R", help="server: requests a second, on average.")
 @click.option("--deadline", type=duration, metavar="TIME", help="server: a later result is a miss.")
+@click.option("--profile", is_flag=True, help="Also time each layer, against what the machine can do.")
+@click.option("--cores", metavar="LIST", help="Keep the measured processes on these cores, e.g. 0,2-3.")
+@click.option("--nice", type=click.IntRange(-20, 19), metavar="N", help="Their priority: -20 comes first.")
 def command(
     console: Console,
     bundle: str,
@@ -57,6 +61,9 @@ def command(
     processes: int,
     seconds: float | None,
     mode: str,
+    profile: bool,
+    cores: str | None,
+    nice: int | None,
     **load: float | None,
 ) -> None:
     """Measure a bundle's latency, memory and placement.
@@ -65,6 +72,7 @@ def command(
     result and its raw samples are kept in .edgekit/results.
     """
     from ..benchmarking import bench
+    from ..measure.affinity import parse_cores
     from ..report.bench import bench_text
 
     result = bench(
@@ -76,6 +84,9 @@ def command(
         processes=processes,
         seconds=seconds,
         mode=_mode(mode, load),
+        profile=profile,
+        cores=None if cores is None else parse_cores(cores),
+        nice=nice,
         progress=console.progress,
     )
     value = console.keep("bench", result.to_json(), {"latency": result.measured.samples})

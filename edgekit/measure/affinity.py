@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..errors import UsageError
+
+
+def parse_cores(text: str) -> tuple[int, ...]:
+    """``0,2-3`` → (0, 2, 3).
+
+    Raises:
+        UsageError: not a list of cores.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UsageError(f"'{text}' is not a list of cores", fix="Write 0,2-3.")
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +36,8 @@ class Applied:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self)
+        cores = None if self.cores is None else list(self.cores)
+        return {"cores": cores, "nice": self.nice, "refused": list(self.refused)}
 
 
 def apply(cores: Sequence[int] | None, nice: int | None) -> Applied:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..contracts import Artifact, Feeds, Progress, Quiet
 from ..errors import UsageError
+from .affinity import Applied
 from .client import Memory, Worker, WorkerInfo
+from .extras import Extras, measure_extras, memory_json
 from .modes import Mode
+from .opening import OpenWorker, checked, pinned
 from .sampling import Plan, Stopped, sample
 from .state import DeviceState, judge
 from .statistics import Samples, Summary, Verdict, percentile, summarize, verdict
@@ -19,8 +22,7 @@ from .watch import StateWatch
 
 _HARNESS_S = 0.05
 _HARNESS_RUNS = 20_000
-
-OpenWorker = Callable[[Artifact, str, Any, Sequence[Feeds]], Worker]
+_LAYERS_SHOWN = 10
 
 
 class Measurable(Protocol):
@@ -34,6 +36,16 @@ class Measurable(Protocol):
     @property
     def model_bytes(self) -> int:
         """Size of the artifact's files."""
+        ...
+
+    @property
+    def expected_placement(self) -> Mapping[str, int]:
+        """Device → number of nodes, where it was exported."""
+        ...
+
+    @property
+    def layers_file(self) -> Path:
+        """See `profile.read_layers`."""
         ...
 
     def golden(self) -> list[Any]:
@@ -57,6 +69,8 @@ class Measured:
     stopped: Stopped | None = None
     harness_p50_s: float | None = None  # what the sampler itself costs: the null runtime's p50
     mode: str = "latency"
+    extras: Extras = field(default_factory=Extras)
+    pinned: Applied | None = None  # cores and priority of the last process; None: not asked for
     told: Mapping[str, Any] | None = None  # the answer to the question of another mode than that
 
 
@@ -68,6 +82,9 @@ def benchmark_bundle(
     options: Mapping[str, Any],
     plan: Plan,
     mode: Mode | None = None,
+    profile: bool = False,
+    cores: Sequence[int] | None = None,
+    nice: int | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure a bundle on its golden inputs.
@@ -79,16 +96,21 @@ def benchmark_bundle(
         options: session options.
         plan: how long, in how many fresh processes.
         mode: how the device is loaded; None: one run at a time.
+        profile: also time each layer, with the engine's own timers, in a process of its own.
+        cores: keep the processes on these cores; see `affinity.apply`.
+        nice: their priority.
         progress: told the seconds spent.
 
     Raises:
+        PlacementError: nodes run on a device that the bundle was not exported for.
         UsageError: the bundle holds no golden inputs to measure with, or an option is unknown.
         EngineError: the engine is missing, refuses the model, or crashes.
     """
     feeds = [inputs for inputs, _ in bundle.golden()]
     if not feeds:
         raise UsageError("the bundle holds no golden inputs to measure with")
-    watch = StateWatch()
+    watch, applied = StateWatch(), list[Applied]()
+    open_worker = pinned(checked(open_worker, bundle.expected_placement), cores, nice, applied)
     harness_p50_s = price_of_harness(bundle, open_worker, feeds)
     progress, told = progress or Quiet(), None
 
@@ -99,6 +121,9 @@ def benchmark_bundle(
         sampled = sample(open_one, plan, progress=progress, watch=watch)
     else:
         sampled, told = mode.measure(open_one, plan, progress, watch)
+    extras = measure_extras(
+        open_worker, bundle.artifact, runtime, options, feeds, layers_file=bundle.layers_file, profile=profile
+    )
     summary = summarize(sampled.samples)
     state = watch.state()
     judged, reasons = judge(*verdict(sampled.samples, summary), state)
@@ -115,6 +140,8 @@ def benchmark_bundle(
         stopped=sampled.stopped,
         harness_p50_s=harness_p50_s,
         mode="latency" if mode is None else mode.name,
+        extras=extras,
+        pinned=applied[-1] if applied else None,
         told=told,
     )
 
@@ -151,15 +178,15 @@ def to_json(
     """The object of ``bench --json`` (schema 1). What was not measured is null, and ``not_measured`` says why."""
     summary, info = measured.summary, measured.infos[0]
     percentiles = {"p50_s": summary.p50, "p90_s": summary.p90, "p99_s": summary.p99}
-    peaks = [item.peak_rss_bytes for item in measured.memories if item.peak_rss_bytes is not None]
+    memory, unknown_memory = memory_json(model_bytes, measured.memories, info.in_force)
     not_measured = {f"latency.{text.split()[0]}_s": text for text in summary.refused}
-    not_measured["energy_j"] = "this version reads no energy counters"
-    if not peaks:
-        not_measured["memory.peak_rss_bytes"] = "this system does not tell a process's peak memory"
+    not_measured |= {**unknown_memory, **measured.extras.not_measured()}
     if info.placement.unknown:
         not_measured["placement"] = not_measured["placement_nodes"] = info.placement.unknown
     if samples is None:
         not_measured["samples"] = "not kept"
+    emulator = device.get("emulated")
+    warnings = [f"emulated by {emulator}: this latency says nothing about a real device"] if emulator else []
     return {
         "schema": 1,
         "bundle": name,
@@ -185,10 +212,12 @@ def to_json(
         "mode": measured.mode,
         **({} if measured.told is None else {measured.mode: dict(measured.told)}),
         "throughput_per_s": 1 / summary.mean_s if summary.mean_s > 0 else None,
-        "memory": {"model_bytes": model_bytes, "peak_rss_bytes": max(peaks, default=None)},
-        "energy_j": None,
-        "verdict": measured.verdict,
-        "reasons": list(measured.reasons),
+        "memory": memory,
+        "energy_j": measured.extras.energy_json(),
+        "profile": measured.extras.profile,
+        "pinned": None if measured.pinned is None else measured.pinned.to_json(),
+        "verdict": "noisy" if emulator else measured.verdict,
+        "reasons": [*warnings, *measured.reasons],
         "state": None if measured.state is None else measured.state.to_json(),
         "samples": None if samples is None else str(samples),
         "not_measured": not_measured,
@@ -223,5 +252,12 @@ def to_text(result: Mapping[str, Any]) -> str:
         lines.append(f"stopped   {stopped['because']}, after {stopped['elapsed_s']:.1f} s: p50 is {known}")
     if result["memory"]["peak_rss_bytes"] is not None:
         lines.append(f"memory   {result['memory']['peak_rss_bytes'] / 1e6:.0f} MB at its peak")
+    if result["energy_j"] is not None:
+        lines.append(
+            f"energy   {result['energy_j']['value']:.3g} J a run above idle, by {result['energy_j']['method']}"
+        )
+    for layer in (result["profile"] or {"layers": []})["layers"][:_LAYERS_SHOWN]:
+        where = layer["modules"][0] if layer["modules"] else layer["name"]
+        lines.append(f"{layer['share']:6.1%} {1e6 * layer['time_s']:9.1f} µs   {where} {layer['op_type']}")
     lines.append("; ".join([result["verdict"], *result["reasons"]]))
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..measure.statistics import Estimate
 from . import units
+from .layers import energy_line, layer_lines, pinned_line
 from .layout import Ink, labelled, shorten
 from .text import placement_text
 
@@ -42,9 +43,16 @@ def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
         lines += labelled("throughput", f"{units.count(result['throughput_per_s'])} runs/s", ink, width)
     peak = memory["peak_rss_bytes"]
     text = f"{units.size(peak)} at its peak" if peak is not None else f"not known: {why['memory.peak_rss_bytes']}"
+    if memory.get("peak_above_engine_bytes") is not None:
+        text += f", {units.size(memory['peak_above_engine_bytes'])} of it above the idle engine"
     lines += labelled("memory", text, ink, width)
     if result["energy_j"] is None and "energy_j" in why:
         lines += labelled("energy", f"not measured: {why['energy_j']}", ink, width)
+    elif result["energy_j"] is not None:
+        lines += labelled("energy", energy_line(result["energy_j"]), ink, width)
+    if result.get("pinned"):
+        lines += labelled("pinned", pinned_line(result["pinned"]), ink, width)
+    lines += layer_lines(result, ink, width)
     if result["samples"]:
         lines += labelled("samples", result["samples"], ink, width)
     steady = result["verdict"] == "steady"
@@ -93,7 +101,7 @@ def _cold_start(cold: Mapping[str, Any]) -> str:
 def _mode_lines(result: Mapping[str, Any], ink: Ink, width: int) -> list[str]:
     """The answer to the question of a mode other than latency."""
     mode = result["mode"]
-    told = result.get(mode)
+    told = result.get(mode) if mode != "latency" else None
     if told is None:
         return []
     if mode == "throughput":

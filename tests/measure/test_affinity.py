@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from edgekit.errors import UsageError
+from edgekit.measure.affinity import parse_cores
+
 needs_linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 
 # In a process of its own: a test must not change the one that runs all tests.
@@ -51,3 +54,14 @@ def test_a_core_that_is_not_there_is_refused_in_the_systems_words() -> None:
     found = applied("[4000]", "None")
     assert found["cores"] == sorted(os.sched_getaffinity(0))
     assert found["refused"] == ["cores 4000: Invalid argument"]
+
+
+@pytest.mark.parametrize(("text", "cores"), [("0", (0,)), ("3,0", (0, 3)), ("0,2-4", (0, 2, 3, 4)), (" 1 , 1", (1,))])
+def test_a_list_of_cores(text: str, cores: tuple[int, ...]) -> None:
+    assert parse_cores(text) == cores
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1-", "0;1"])
+def test_no_list_of_cores(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a list of cores\. Write 0,2-3"):
+        parse_cores(text)
