@@ -72,7 +72,7 @@ def write_bundle(
             folder.mkdir()
             _place_model(model_dir, folder / "model")
             samples = _write_golden(golden, folder / "golden")
-            _vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, manifest.runtime.name)
+            vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, manifest.runtime.name)
             shutil.copyfile(Path(__file__).with_name("run.py"), folder / "run.py")
             (folder / "README.md").write_text(readme, encoding="utf-8")
             if layers is not None:
@@ -142,7 +142,7 @@ def _write_golden(golden: Sequence[tuple[Feeds, Outputs]], folder: Path) -> int:
     return written
 
 
-def _vendor_floor(folder: Path, runtime_file: Path, runtime: str) -> None:
+def vendor_floor(folder: Path, runtime_file: Path, runtime: str) -> None:
     """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them."""
     for source in (path for pattern in _FLOOR for path in sorted(_PACKAGE.glob(pattern))):
         target = folder / source.relative_to(_PACKAGE)

@@ -158,7 +158,7 @@ class Session:
         """The device, by `measure.machine.describe` executed there."""
         source = Path(str(machine.__file__)).read_text(encoding="utf-8")
         facts: dict[str, Any] = self.ask("call", {"source": source, "function": "describe"})["value"]
-        return {**facts, "url": self.transport.url}
+        return {**facts, "url": self.transport.url, "unverified": self.transport.unverified}
 
     def close(self) -> None:
         """End the session: the device deletes what it ran. A second call does nothing."""

@@ -12,7 +12,7 @@ class Transport(Protocol):
 
     url: str
     python: str | None  # the interpreter that the user named
-    verified: str | None  # None: tested on a real connection; else what was not
+    unverified: str | None  # None: tested on a real connection; else what was not
 
     def argv(self, script: str) -> list[str]:
         """The host's command that runs the shell text ``script`` there, with its standard streams passed through."""

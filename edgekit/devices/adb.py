@@ -1,4 +1,4 @@
-"""An Android device over adb. Tested with a stand-in for ``adb``, not on a phone: `AdbTransport.verified` says so."""
+"""An Android device over adb. Tested with a stand-in for ``adb``, not on a phone: `AdbTransport.unverified` says so."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AdbTransport:
     ``ssh://127.0.0.1:8022``).
     """
 
-    verified: str | None = "adb devices were tested with a stand-in for adb only, not on a phone"
+    unverified: str | None = "adb devices were tested with a stand-in for adb only, not on a phone"
 
     def __init__(self, address: Address) -> None:
         self.url = address.url

@@ -76,14 +76,15 @@ class RemoteDevice:
                 return RemoteWorker(self.session, copy, moved, runtime, options, feeds)
         raise ValueError(f"'{artifact.path}' is in no bundle that was pushed to {self.url}")
 
-    def clean(self) -> None:
-        """Delete edgekit's cache on the device.
+    def clean(self) -> str:
+        """Delete edgekit's cache on the device. Returns its path.
 
         Raises:
             EngineError: another session is using it.
         """
-        self.session.ask("clean")
+        deleted = str(self.session.ask("clean")["deleted"])
         self._copies.clear()
+        return deleted
 
     def close(self) -> None:
         """End the session and the connection; the device deletes what was run. A second call does nothing."""

@@ -17,6 +17,8 @@ from ._address import Address
 CONNECT_S = 15
 _SOCKET_PATH_MAX = 80  # a Unix socket's path holds 104 characters on macOS, and ssh adds 17 while it makes one
 _LOST_EXIT = 255  # ssh's own failure; the remote command's exit code otherwise
+_LOST = "the connection was lost"
+_LOST_FIX = "Did it reboot, or lose its network? Try again when it is back."
 
 # What ssh says → what to tell. The first that matches counts.
 _FAILURES = (
@@ -48,8 +50,8 @@ _FAILURES = (
     ),
     (
         r"not responding|closed by|Broken pipe|reset by peer|[Cc]onnection.*(closed|aborted)|disconnect",
-        "the connection was lost",
-        "Did it reboot, or lose its network? Try again when it is back.",
+        _LOST,
+        _LOST_FIX,
     ),
     (r"[Bb]ad configuration|Bad owner|terminating", "your ssh configuration is refused", "Try: {ssh}"),
 )
@@ -58,7 +60,7 @@ _FAILURES = (
 class SshTransport:
     """ssh to one device, all commands over one connection."""
 
-    verified: str | None = None
+    unverified: str | None = None
 
     def __init__(self, address: Address) -> None:
         self.url = address.url
@@ -104,8 +106,9 @@ class SshTransport:
         for pattern, what, fix in _FAILURES:
             if re.search(pattern, stderr):
                 return EngineError(f"device '{self.url}': {what}", details=said[-3:], fix=fix.format(**hints))
-        what = "the connection was lost" if not said else "ssh failed"
-        return EngineError(f"device '{self.url}': {what}", details=said[-3:], fix=f"Try: {hints['ssh']}")
+        if not said:  # a connection that others shared ends without a word
+            return EngineError(f"device '{self.url}': {_LOST}", fix=_LOST_FIX)
+        return EngineError(f"device '{self.url}': ssh failed", details=said[-3:], fix=f"Try: {hints['ssh']}")
 
     def close(self) -> None:
         """End the shared connection."""

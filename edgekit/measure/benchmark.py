@@ -187,6 +187,7 @@ def to_json(
         not_measured["samples"] = "not kept"
     emulator = device.get("emulated")
     warnings = [f"emulated by {emulator}: this latency says nothing about a real device"] if emulator else []
+    warnings += [device["unverified"]] if device.get("unverified") else []
     return {
         "schema": 1,
         "bundle": name,

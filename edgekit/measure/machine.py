@@ -26,7 +26,27 @@ def describe() -> dict[str, Any]:
         "memory_bytes": memory_bytes(),
         "os": f"{platform.system()} {platform.release()}".strip() or None,
         "python": platform.python_version(),
+        "emulated": emulator(),
     }
+
+
+def emulator() -> str | None:
+    """The emulator that runs this process's instructions, where one can be told: its latencies mean nothing elsewhere.
+
+    qemu's user mode hides itself from a process that looks at itself, but not from one that looks at its parent.
+    Android's emulator has a pipe to it, and qemu's virtual board calls itself so (KVM may run it at full speed, but it
+    is no device either way).
+    """
+    try:
+        parent = Path(f"/proc/{os.getppid()}/exe").readlink().name
+    except OSError:  # no /proc, or not ours to look at
+        parent = ""
+    if parent.startswith("qemu-"):
+        return parent.removesuffix("-static")
+    if Path("/dev/qemu_pipe").exists() or Path("/dev/goldfish_pipe").exists():
+        return "Android emulator"
+    board = _first_line(Path("/proc/device-tree/model")) or _first_line(Path("/proc/device-tree/compatible"))
+    return "qemu virtual machine" if board and "dummy-virt" in board else None
 
 
 def memory_bytes() -> int | None:
