@@ -12,7 +12,7 @@ import numpy as np
 from .autocorrelation import autocorrelation_time
 from .distributions import student_t_quantile
 from .state import DeviceState, complaints
-from .statistics import CONFIDENCE, DRIFT_LIMIT, Estimate, Refused, Series, percentile, percentile_interval
+from .statistics import CONFIDENCE, DRIFT_LIMIT, Estimate, Refused, Series, percentile
 
 LEAST_S = 5.0
 """A shorter run shows nothing that lasts."""
@@ -74,8 +74,24 @@ def judge_run(blocks: Sequence[Series], times_s: Sequence[float], duration_s: fl
     window_s = min(_WINDOW_S, duration_s / 5)
     first = [block for block, at in zip(blocks, times_s, strict=True) if at < window_s]
     last = [block for block, at in zip(blocks, times_s, strict=True) if at >= duration_s - window_s]
-    ends = [percentile_interval([item], 0.5) if item else Refused("no runs in this window") for item in (first, last)]
+    ends = [_window(item) for item in (first, last)]
     return Endurance(duration_s, window_s, ends[0], ends[1], _ratio(*ends), drift(blocks, times_s))
+
+
+def _window(blocks: Sequence[Series]) -> Estimate | Refused:
+    """The geometric mean of the blocks' medians, with Student's t interval of the logarithms for n/τ of them.
+
+    τ is that of what is left of a straight line through them, as in `drift`: a trend within the window is what is
+    looked for, not noise that hides it, although it does widen the interval.
+    """
+    if len(blocks) < 3:
+        return Refused(f"a window needs 3 blocks of runs, has {len(blocks)}")
+    logs = _log_medians(blocks)
+    _, residuals, _ = _line(np.arange(logs.size, dtype=np.float64), logs)
+    worth = logs.size / autocorrelation_time([residuals])
+    t = student_t_quantile((1 + CONFIDENCE) / 2, max(worth - 1, 1.0))
+    middle, half = float(logs.mean()), t * float(logs.std(ddof=1)) / math.sqrt(worth)
+    return Estimate(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
 
 def drift(blocks: Sequence[Series], times_s: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
@@ -87,19 +103,27 @@ def drift(blocks: Sequence[Series], times_s: Sequence[float], confidence: float 
     Source: least squares: Draper and Smith, "Applied Regression Analysis" (1998), section 1.4; the design effect τ: as
     in `statistics.percentile_interval`.
     """
-    minutes = np.asarray(times_s) / 60
-    logs = np.log([max(percentile(block, 0.5), 1e-9) for block in blocks])
+    minutes, logs = np.asarray(times_s) / 60, _log_medians(blocks)
     if minutes.size < 3:
         return Estimate(0.0, -math.inf, math.inf)
-    centred = minutes - minutes.mean()
-    spread = float(centred @ centred)
-    slope = float(centred @ logs) / spread
-    residuals = logs - logs.mean() - slope * centred
+    slope, residuals, spread = _line(minutes, logs)
     time = autocorrelation_time([residuals])
     degrees = max(minutes.size / time - 2, 1.0)
     error = math.sqrt(float(residuals @ residuals) / (minutes.size - 2) / spread * time)
     half = student_t_quantile((1 + confidence) / 2, degrees) * error
     return Estimate(*(math.expm1(value) for value in (slope, slope - half, slope + half)))
+
+
+def _line(x: Series, y: Series) -> tuple[float, Series, float]:
+    """Least squares: the slope, the residuals, and Σ (x − x̄)²."""
+    centred = x - x.mean()
+    spread = float(centred @ centred)
+    slope = float(centred @ y) / spread
+    return slope, y - y.mean() - slope * centred, spread
+
+
+def _log_medians(blocks: Sequence[Series]) -> Series:
+    return np.log([max(percentile(block, 0.5), 1e-9) for block in blocks])
 
 
 def _ratio(first: Estimate | Refused, last: Estimate | Refused) -> Estimate | None:

@@ -147,13 +147,15 @@ class Server:
         """
         start, shares, misses = time.monotonic(), list[float](), 0
         sampled = Sampled([], [], [], Stopped("time", None, None, 0.0))
-        total_s = plan.seconds if plan.seconds is not None else plan.max_time_s
-        # Long enough a slice for queues to build up and to empty again.
-        slice_s = total_s / plan.processes
         for index in range(plan.processes):
+            began = time.monotonic()
             with open_worker() as worker:
                 watch.begin([worker])
                 worker.measure(warmup_s=plan.warmup_s)
+                slice_s = plan.slice_s
+                if plan.seconds is None:  # an equal part of the time left, less what the start took of it
+                    part_s = (plan.max_time_s - (began - start)) / (plan.processes - index)
+                    slice_s = max(part_s - (time.monotonic() - began), slice_s)
                 series = worker.serve(self.rate_per_s, slice_s, seed=index)
                 watch.end([worker])
                 sampled.infos.append(worker.info)
