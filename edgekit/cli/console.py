@@ -42,8 +42,8 @@ class Console:
             series: what was timed → its raw latencies.
 
         Returns:
-            ``value`` with ``result``, the id it was kept under, and ``samples``, the path of the raw latencies; both
-            null where it could not be kept, which a line on stderr explains.
+            ``value`` with ``result``, the id it was kept under, and of what was timed ``samples``, the path or paths of
+            the raw latencies; both null where it could not be kept, which a line on stderr explains.
 
         Raises:
             UsageError: MLflow refuses the tracking URI.
@@ -58,13 +58,15 @@ class Console:
             from ..tracking import log_to_mlflow
 
             self.hint(log_to_mlflow(kept.record, self.mlflow))
-        record, told = kept.record, dict(value)
+        record, told = kept.record, {**value, "result": None}
         if record.folder is None:
-            return {**told, "samples": None, "result": None}
-        if "not_measured" in value:
-            told["not_measured"] = {key: why for key, why in value["not_measured"].items() if key != "samples"}
-        samples = [str(record.folder / file) for file in record.series.values()]
-        return {**told, "samples": samples[0] if len(samples) == 1 else samples or None, "result": record.id}
+            return told
+        told["result"] = record.id
+        if series:
+            paths = [str(record.folder / file) for file in record.series.values()]
+            told["samples"] = paths[0] if len(paths) == 1 else paths
+            told["not_measured"] = {key: why for key, why in value.get("not_measured", {}).items() if key != "samples"}
+        return told
 
     def show(self, value: Mapping[str, Any], text: Callable[[], str]) -> None:
         """Print the result: ``value`` with ``--json``, else ``text()``."""

@@ -249,7 +249,9 @@ def find_result(reference: str, store: Store | None = None) -> Record:
 
 def _self_contained(value: Mapping[str, Any]) -> dict[str, Any]:
     """The object without what only says where it is kept: that is for the record to say."""
-    kept = {key: item for key, item in value.items() if key not in ("result", "samples")}
+    kept = {key: item for key, item in value.items() if key != "result"}
+    if not isinstance(kept.get("samples"), int):  # `evaluate` counts its samples there
+        kept.pop("samples", None)
     if isinstance(kept.get("not_measured"), Mapping):
         kept["not_measured"] = {key: why for key, why in kept["not_measured"].items() if key != "samples"}
     return kept

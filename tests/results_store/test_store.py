@@ -52,6 +52,7 @@ def test_a_result_comes_back_as_it_went_in(store: Store) -> None:
     assert again.command == ("edgekit", "bench", "net.edgekit")
     samples = again.samples("latency")
     assert [[block.tolist() for block in process] for process in samples] == [[[1.0, 2.0], [3.0]], [[4.0]]]
+    assert add(store, "evaluate", {**BENCH, "samples": 6}).value["samples"] == 6
     assert "samples" not in again.value and again.value["not_measured"] == {"energy_j": "no counter"}
 
 
