@@ -44,7 +44,8 @@ def test_without_mlflow_the_install_line_is_said(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_result_is_a_run(results_folder: Path, tmp_path: Path, kept: bool) -> None:
+def test_a_result_is_a_run(results_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow puts the artifacts of a local database into the current folder
     mlflow = pytest.importorskip("mlflow", reason=NO_MLFLOW)
     store = Store(results_folder)
     if not kept:
