@@ -5,6 +5,9 @@ uses when it idles is measured first and subtracted:
 
     energy of a run = (ΔE − P_idle · Δt) / runs          in several windows; the interval is Student's over them
 
+Verified on real hardware: NVML's counter (NVIDIA H200: it moves ten times a second). RAPL, INA3221 and batteries are
+tested on fabricated trees of files only, as none of our machines has one that can be read.
+
 Sources: Linux's Documentation/power/powercap/powercap.rst (energy_uj, max_energy_range_uj), Documentation/ABI
 sysfs-class-power (µV, µA, µW), Documentation/hwmon/ina3221.rst (mV, mA), NVIDIA's "Jetson Linux Developer Guide" on the
 rails of each module, NVML's API reference.

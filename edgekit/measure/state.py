@@ -3,6 +3,9 @@
 Read between blocks of timed runs, never during one, at most every `INTERVAL_S`; nothing is ever set. What cannot be
 read is None, and `Reader.unread` says why.
 
+Verified on real hardware: the load of other processes, NVML (NVIDIA H200). The rest is tested on fabricated trees of
+files only.
+
 Sources: the Linux kernel's Documentation/ABI (sysfs-devices-system-cpu, sysfs-class-thermal, sysfs-class-power,
 hwmon/sysfs-interface) and proc(5); bits of get_throttled: Raspberry Pi's "vcgencmd" documentation.
 """

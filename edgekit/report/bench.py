@@ -158,14 +158,28 @@ def evaluate_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     lines += labelled("runtime", _runtime(result["runtime"]), ink, width)
     lines += labelled("data", f"{result['data']}   {samples}", ink, width)
     value = "exact" if metric["value"] is None else units.metric(name, metric["value"])
+    value += _bounds(name, metric.get("interval"))
     lines += [ink.label(f"{shorten(name, 24):<12}") + ("" if len(name) < 12 else "  ") + ink.good(value)]
     if metric["reference"] is None:
         lines += labelled("reference", "not known: name the model with --source", ink, width)
     else:
-        reference = units.metric(name, metric["reference"])
+        reference = units.metric(name, metric["reference"]) + _bounds(name, metric.get("reference_interval"))
         lines += labelled("reference", f"{reference}   {metric['reference_source']}", ink, width)
     if metric["drop"] is not None:
         drop = metric["drop"]
         word = "worse by" if drop > 0 else "better by"
-        lines += labelled("drop", "none" if drop == 0 else f"{word} {units.metric(name, abs(drop))}", ink, width)
+        text = "none" if drop == 0 else f"{word} {units.metric(name, abs(drop))}"
+        lines += labelled("drop", text + _bounds(name, metric.get("drop_interval")), ink, width)
+    if metric.get("verdict"):
+        told = {"indistinguishable": "not distinguishable from the reference on these samples"}
+        verdict = told.get(metric["verdict"], f"{metric['verdict']} than the reference")
+        lines += labelled("verdict", f"{verdict} ({100 * metric['confidence']:.0f} % confidence)", ink, width)
     return "\n".join(lines)
+
+
+def _bounds(name: str, interval: Mapping[str, float] | None) -> str:
+    return (
+        ""
+        if interval is None
+        else f" ({units.metric(name, interval['low'])} to {units.metric(name, interval['high'])})"
+    )
