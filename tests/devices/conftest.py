@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -114,7 +113,7 @@ def arm64_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         pytest.skip("building an ARM64 device needs root on Linux: sudo pytest")
     folder = tmp_path_factory.mktemp("arm64")
-    cache = Path(os.environ.get("EDGEKIT_TEST_CACHE", tempfile.gettempdir())) / "edgekit-arm64-device-1.tar.zst"
+    cache = Path(os.environ.get("EDGEKIT_TEST_CACHE", folder)) / "arm64-device.tar.zst"
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     started: dict[str, Arm64Device] = {}
