@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "bench", "evaluate", "export", "inspect", "open_bundle"]
+__all__ = ["__version__", "bench", "compare", "evaluate", "export", "inspect", "open_bundle"]
 
 if TYPE_CHECKING:
     from .benchmarking import bench as bench
     from .bundle import open_bundle as open_bundle
+    from .comparing import compare as compare
     from .evaluation import evaluate as evaluate
     from .inspection import inspect as inspect
     from .pipeline import export as export
 
 _API = {
     "bench": ".benchmarking",
+    "compare": ".comparing",
     "evaluate": ".evaluation",
     "export": ".pipeline",
     "inspect": ".inspection",

@@ -87,7 +87,7 @@ def analyze(model: ir.Model, dims: Mapping[str, int] | None = None) -> Analysis:
         UsageError: ``dims`` names a dimension that no input has, or gives it a value below 1.
     """
     bound = _bind(model, dims or {})
-    fixed = _with_fixed_shapes(model, bound)
+    fixed = with_fixed_shapes(model, bound)
     unknown: list[str] = []
     costs: list[NodeCost] = []
     for graph in fixed.graphs():
@@ -142,7 +142,7 @@ def _bind(model: ir.Model, given: Mapping[str, int]) -> dict[str, int]:
     return {name: given.get(name, 1) for name in sorted(free)}
 
 
-def _with_fixed_shapes(model: ir.Model, bound: Mapping[str, int]) -> ir.Model:
+def with_fixed_shapes(model: ir.Model, bound: Mapping[str, int]) -> ir.Model:
     """A copy whose free dimensions have values, with every shape that follows from them."""
     from .passes.fold_constants import FoldConstants
     from .passes.infer_shapes import InferShapes

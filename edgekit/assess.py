@@ -9,6 +9,7 @@ from typing import Any
 from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
+from .measure.opening import stray_lines
 from .repair import needs_calibration, proposals
 from .results import CandidateResult
 from .selection import Variant, cores, screen
@@ -117,15 +118,19 @@ def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
 
 
 def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
-    """The error for nodes that run where the target does not allow, or None."""
+    """The error for nodes that run where neither the target nor the user allows, or None."""
     rules = job.target.measure
     if rules.fallback:
         return None
-    strays = [node for node in placement.nodes if node.device != rules.device]
+    strays = [
+        node for node in placement.nodes if node.device != rules.device and node.op_type not in job.allow_fallback
+    ]
     if not strays:
         return None
+    names = dict.fromkeys(node.op_type for node in strays)
     return PlacementError(
         f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {rules.device}, "
         f"which target '{job.target.name}' does not allow",
-        details=[f"{node.op_type}  ({node.name})  {node.reason or node.device}" for node in strays],
+        details=stray_lines(strays),
+        fix=f"Change the model, or allow it: {' '.join(f'--allow-fallback {name}' for name in names)}",
     )

@@ -47,6 +47,7 @@ class Job:
     device: LocalDevice
     workdir: Path
     progress: Progress
+    allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device
     rankings: Rankings = field(default_factory=Rankings)
     ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)  # see PassContext.ranges
     built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them

@@ -12,7 +12,9 @@ from .bundle import Bundle, open_bundle
 from .contracts import Feeds, Outputs, Progress, Quiet
 from .devices import device_for
 from .errors import DataError, EdgekitError, UsageError
+from .measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
 from .measure.metrics import Mean, Metric, named_metric
+from .measure.statistics import Estimate
 
 if TYPE_CHECKING:
     from .data import Dataset, Sample
@@ -37,6 +39,9 @@ class EvalResult:
     runtime: str
     version: str
     options: dict[str, Any]
+    interval: Estimate | None = None  # of the value; None: one sample, or all alike
+    reference_interval: Estimate | None = None
+    drop_interval: Estimate | None = None  # paired: over the same samples; None also where only a number is recorded
 
     @property
     def drop(self) -> float | None:
@@ -44,6 +49,15 @@ class EvalResult:
         if self.reference is None:
             return None
         return self.reference - self.value if self.higher_is_better else self.value - self.reference
+
+    @property
+    def verdict(self) -> str | None:
+        """``worse``, ``better`` or ``indistinguishable`` from the reference; None where the drop has no interval."""
+        if self.drop_interval is None:
+            return None
+        if self.drop_interval.low > 0:
+            return "worse"
+        return "better" if self.drop_interval.high < 0 else "indistinguishable"
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``evaluate --json`` (schema 1). An infinite value (the SQNR of equal outputs) is null."""
@@ -57,6 +71,11 @@ class EvalResult:
                 "drop": _finite(self.drop),
                 "reference_source": self.reference_source,
                 "higher_is_better": self.higher_is_better,
+                "interval": _bounds(self.interval),
+                "reference_interval": _bounds(self.reference_interval),
+                "drop_interval": _bounds(self.drop_interval),
+                "confidence": CONFIDENCE,
+                "verdict": self.verdict,
             },
             "data": self.data,
             "samples": self.samples,
@@ -129,7 +148,7 @@ def evaluate(
         preprocess: how an image folder becomes input arrays.
         samples: evaluate at most so many, evenly strided; None: all.
         threads: instead of the measured session option.
-        device: where to run.
+        device: where to run: ``local``, ``ssh://[user@]host[:port]`` or ``adb://serial``.
         progress: where to say how far it is.
 
     Raises:
@@ -172,18 +191,17 @@ def evaluate(
     reference = None if source is None else _load_reference(bundle, source, inputs, dynamic, task)
     use = bundle.manifest.runtime
     options = bundle.options(**({} if threads is None else {"threads": threads}))
-    with (
-        progress.stage("evaluate"),
-        device_for(device).open(bundle.artifact, use.name, options) as worker,
-    ):
-        for chunk in _chunks(dataset):
-            for sample, outputs in zip(chunk, worker.run_many([item.feeds for item in chunk]), strict=True):
-                expected = None if reference is None else reference.run(sample.feeds)
-                meter.add(outputs, sample.label, expected)
-                if expected is not None:
-                    baseline.add(expected, sample.label, expected)
-            progress.step(meter.samples, len(dataset))
-        version = worker.info.version
+    with device_for(device) as place:
+        place.push(bundle, progress)
+        with progress.stage("evaluate"), place.open(bundle.artifact, use.name, options) as worker:
+            for chunk in _chunks(dataset):
+                for sample, outputs in zip(chunk, worker.run_many([item.feeds for item in chunk]), strict=True):
+                    expected = None if reference is None else reference.run(sample.feeds)
+                    meter.add(outputs, sample.label, expected)
+                    if expected is not None:
+                        baseline.add(expected, sample.label, expected)
+                progress.step(meter.samples, len(dataset))
+            version = worker.info.version
     if reference is not None:
         known: tuple[float | None, str | None] = (baseline.value(), f"{reference.name}, same samples")
     else:
@@ -200,6 +218,9 @@ def evaluate(
         runtime=use.name,
         version=version,
         options=options,
+        interval=metric_interval(meter),
+        reference_interval=None if reference is None else metric_interval(baseline),
+        drop_interval=None if reference is None else drop_interval(meter, baseline),
     )
 
 
@@ -243,6 +264,10 @@ def _chunks(dataset: Dataset) -> Iterator[list[Sample]]:
 
 def _nbytes(feeds: Feeds) -> int:
     return sum(array.nbytes for array in feeds.values())
+
+
+def _bounds(interval: Estimate | None) -> dict[str, float] | None:
+    return None if interval is None else {"low": interval.low, "high": interval.high}
 
 
 def _finite(value: float | None) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import __version__, plugins
 from .assess import Assessed
 from .bundle import Bundle, EngineUse, Manifest, write_bundle
-from .candidates import GOLDEN_SAMPLES, Job
+from .candidates import GOLDEN_SAMPLES, Built, Job
 from .contracts import PassRecord, Tolerance
 from .errors import ParityError
 from .report.bundle_readme import bundle_readme
@@ -107,10 +107,21 @@ def pack_bundle(
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,
+        layers=_layers(built, job),
         overwrite=overwrite,
         check=lambda written: tested.append(self_test(written.path)),
     )
     return bundle, tested[0]
+
+
+def _layers(built: Built, job: Job) -> bytes:
+    """Of the artifact's own graph; where its format is not ONNX, of the graph it was converted from."""
+    import onnx_ir as ir
+
+    from .layers import layers_json
+
+    model = ir.load(built.artifact.path) if built.artifact.format == "onnx" else job.graph
+    return layers_json(model, job.expected.first(1)[0].feeds)
 
 
 def self_test(folder: Path) -> str:

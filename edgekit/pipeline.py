@@ -23,6 +23,7 @@ from .target import Candidate, Target, load_target, machine
 
 if TYPE_CHECKING:
     from .data import Dataset
+    from .measure.statistics import Samples
     from .selection import Variant
     from .source import Source
 
@@ -46,6 +47,7 @@ def export(
     task: str | None = None,
     threads: int | None = None,
     candidates: Sequence[str] = (),
+    allow_fallback: Sequence[str] = (),
     samples: int = DEFAULT_SAMPLES,
     calibration_samples: int = DEFAULT_CALIBRATION_SAMPLES,
     max_time_s: float = 120.0,
@@ -70,6 +72,7 @@ def export(
         task: the Hugging Face task, where the directory does not tell.
         threads: fixes the number of threads; None: the fastest, measured.
         candidates: only these of the target's candidates.
+        allow_fallback: operators, by the engine's names of them, that may run elsewhere than on the target's device.
         samples: check on at most this many samples, evenly strided.
         calibration_samples: calibrate with at most this many samples, evenly strided.
         max_time_s: seconds for measuring the contenders.
@@ -118,7 +121,8 @@ def export(
             exported_nodes = count_nodes(graph)
         with stages.stage("run the reference"):
             expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
-        job = Job(profile, model, graph, expected, calibration, rules, LocalDevice(), workdir, stages)
+        allowed = frozenset(allow_fallback)
+        job = Job(profile, model, graph, expected, calibration, rules, LocalDevice(), workdir, stages, allowed)
         with stages.stage("run the passes"):
             graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
             job = replace(job, graph=graph)
@@ -150,6 +154,7 @@ def export(
         opset=profile.export.opset,
         graph_nodes=(exported_nodes, count_nodes(graph)),
         self_test=self_test,
+        samples=_samples(assessed, finalists),
     )
 
 
@@ -263,7 +268,12 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
             if isinstance(item.error, kind):
                 if len(assessed) == 1:
                     raise item.error
-                raise kind(f"no candidate of target '{job.target.name}' can be used", details=lines)
+                first = item.error  # its details are the nodes and the engine's reasons
+                raise kind(
+                    f"no candidate of target '{job.target.name}' can be used",
+                    details=[*lines, *first.details],
+                    fix=first.fix,
+                )
     raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
 
 
@@ -288,15 +298,23 @@ def _pick(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[As
 def _table(assessed: Sequence[Assessed], finalists: Sequence[Variant], picked: Assessed) -> tuple[CandidateResult, ...]:
     """Every candidate's result: the pick first, then the others by p50, those that are out last."""
 
-    def best(item: Assessed) -> Variant | None:
-        raced = [variant for variant in finalists if variant.built is item.built]
-        return min(raced or item.variants, key=lambda variant: variant.p50_s, default=None)
-
     def order(item: Assessed) -> tuple[bool, bool, float]:
-        variant = best(item)
+        variant = _best(item, finalists)
         return item is not picked, not item.passed, variant.p50_s if variant else 0.0
 
-    return tuple(item.result(best(item)) for item in sorted(assessed, key=order))
+    return tuple(item.result(_best(item, finalists)) for item in sorted(assessed, key=order))
+
+
+def _best(item: Assessed, finalists: Sequence[Variant]) -> Variant | None:
+    """The variant that stands for a candidate: its fastest in the final, else in the screening."""
+    raced = [variant for variant in finalists if variant.built is item.built]
+    return min(raced or item.variants, key=lambda variant: variant.p50_s, default=None)
+
+
+def _samples(assessed: Sequence[Assessed], finalists: Sequence[Variant]) -> dict[str, Samples]:
+    """Candidate → the raw latencies that its result states."""
+    found = ((item.candidate.name, _best(item, finalists)) for item in assessed)
+    return {name: variant.blocks or [[variant.screening_s]] for name, variant in found if variant is not None}
 
 
 def _fp32_size(assessed: Sequence[Assessed]) -> int | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .contracts import PassRecord, Tolerance
-from .measure.statistics import Estimate
+from .measure.statistics import Estimate, Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,7 @@ class ExportResult:
     opset: int = 0
     graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes
     self_test: str = ""
+    samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)  # candidate → raw latencies
 
     @property
     def pick(self) -> CandidateResult:
@@ -165,6 +166,7 @@ class ExportResult:
             "not_measured_because": self.measured,
             "metric": pick.metric.to_json() if pick.metric else None,
             "calibration": dict(self.calibration) if self.calibration is not None else None,
+            "passes": [{**asdict(item), "options": dict(item.options)} for item in self.passes],
             "opset": self.opset,
             "nodes": {"exported": self.graph_nodes[0], "after_passes": self.graph_nodes[1]},
             "self_test": self.self_test,

@@ -77,6 +77,18 @@ def replace_folder(new: Path, place: Path) -> None:
             _tell_reaper("kept", backup)
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that appears whole, replacing one that is there.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with work_folder(beside=path) as work, writing(path):
+        new = work / "new"
+        new.write_bytes(data)
+        new.replace(path)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what the system says against writing to ``path`` into one clear line.
@@ -104,6 +116,7 @@ _REFUSALS = {
     errno.EPERM: ("permission denied", _ELSEWHERE),
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
     errno.ENOENT: ("its folder does not exist", "Create it, or choose another place."),
+    errno.EISDIR: ("it is a folder", _ELSEWHERE),
     errno.ENOTDIR: ("its folder is not a folder", _ELSEWHERE),
 }
 

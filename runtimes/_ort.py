@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..contracts import Artifact, Feeds, NodePlacement, Outputs, Placement, TensorSpec
+from ..contracts import Artifact, Feeds, LayerTime, NodePlacement, Outputs, Placement, TensorSpec, typical
 from ..errors import EngineError
 from ._values import (
     engine_errors,
@@ -90,19 +93,37 @@ def open_session(ort: ModuleType, artifact: Artifact, options: Any, providers: l
         raise EngineError(f"model file '{artifact.path}' does not exist")
     options.log_severity_level = 4  # what matters is raised; warnings about our own graphs help nobody
     options.add_session_config_entry(_RECORD_PLACEMENT, "1")
-    with engine_errors(f"ONNX Runtime refuses {artifact.path.name}"):
-        native = ort.InferenceSession(str(artifact.path), options, providers=providers)
-        # It would otherwise retry a failed run on other providers than those that were asked for.
-        native.disable_fallback()
-    return OrtSession(ort, native)
+
+    def create() -> Any:
+        with engine_errors(f"ONNX Runtime refuses {artifact.path.name}"):
+            native = ort.InferenceSession(str(artifact.path), options, providers=providers)
+            # It would otherwise retry a failed run on other providers than those that were asked for.
+            native.disable_fallback()
+            return native
+
+    def create_profiled(prefix: str) -> Any:
+        options.enable_profiling, options.profile_file_prefix = True, prefix
+        try:
+            return create()
+        finally:
+            options.enable_profiling = False
+
+    return OrtSession(ort, create(), create_profiled)
 
 
 class OrtSession:
-    """An open model. ``in_force`` of the adapter's own settings is added by the adapter (``extra``)."""
+    """An open model.
 
-    def __init__(self, ort: ModuleType, native: Any) -> None:
+    Args:
+        ort: the package.
+        native: its InferenceSession.
+        create_profiled: opens the same model once more, with timers that write to files of the given prefix.
+    """
+
+    def __init__(self, ort: ModuleType, native: Any, create_profiled: Callable[[str], Any]) -> None:
         self._ort = ort
         self._native = native
+        self._create_profiled = create_profiled
         self._inputs = tuple(_spec(item) for item in native.get_inputs())
         self._outputs = tuple(_spec(item) for item in native.get_outputs())
         self._convertible = all(spec.dtype not in _ONNX_TYPES for spec in self._inputs + self._outputs)
@@ -189,6 +210,19 @@ class OrtSession:
             "providers": list(self._open().get_providers()),
         }
 
+    def profile(self, feeds: Feeds, runs: int) -> list[LayerTime]:
+        """See contracts.Profiles. ONNX Runtime times in whole microseconds."""
+        self._open()
+        with tempfile.TemporaryDirectory() as folder:
+            timed = OrtSession(self._ort, self._create_profiled(str(Path(folder) / "profile")), self._create_profiled)
+            call = timed.bind(feeds)
+            for _ in range(runs):
+                call()
+            with engine_errors("ONNX Runtime"):
+                events = json.loads(Path(timed._open().end_profiling()).read_text())
+            timed.close()
+        return _layer_times(events)
+
     def close(self) -> None:
         """Free the session; what `bind` returned keeps its own hold until it is dropped."""
         self._native = None
@@ -215,6 +249,28 @@ class OrtSession:
         extended_dtype(spec.dtype)  # says what is missing before memory is read
         data = np.frombuffer(ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes()), np.uint8)
         return from_bits(data, spec.dtype, value.shape())
+
+
+_KERNEL = "_kernel_time"
+
+
+def _layer_times(events: list[dict[str, Any]]) -> list[LayerTime]:
+    """The kernels' times of a profile, by the node, in the order of their first run.
+
+    ONNX Runtime names a kernel after its node; one that it made of several by its own rules: after its output with
+    ``_nchwc`` (a convolution in blocked layout), or with ``_token_N`` added (one that was moved to another layout).
+    """
+    times: dict[tuple[int, str, str], list[float]] = {}
+    for event in events:
+        name = event.get("name", "")
+        if event.get("cat") == "Node" and name.endswith(_KERNEL):
+            told = event["args"]
+            key = (int(told["node_index"]), name.removesuffix(_KERNEL), told["op_name"])
+            times.setdefault(key, []).append(event["dur"] / 1e6)
+    return [
+        LayerTime(name, op_type, typical(taken), covers=(re.sub(r"_nchwc$|(_token_\d+)+$", "", name),))
+        for (_, name, op_type), taken in times.items()
+    ]
 
 
 def _can_bind(spec: TensorSpec) -> bool:

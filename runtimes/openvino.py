@@ -7,6 +7,7 @@ stated, and read back from the compiled model: what the CPU cannot honour is an 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,7 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import Array, Artifact, Feeds, NodePlacement, Outputs, Placement, Session, TensorSpec
+from ..contracts import (
+    Array,
+    Artifact,
+    Feeds,
+    LayerTime,
+    NodePlacement,
+    Outputs,
+    Placement,
+    Session,
+    TensorSpec,
+    typical,
+)
 from ..errors import EngineError
 from ._values import (
     engine_errors,
@@ -96,9 +108,13 @@ class OpenVino:
         ov = import_engine("openvino", self.install)
         if not artifact.path.is_file():
             raise EngineError(f"model file '{artifact.path}' does not exist")
-        with engine_errors(f"OpenVINO refuses {artifact.path.name}"):
-            core = open_core()
-            compiled = core.compile_model(core.read_model(artifact.path), "CPU", _properties(ov, options))
+        core = open_core()
+
+        def compile_model(**more: Any) -> Any:
+            with engine_errors(f"OpenVINO refuses {artifact.path.name}"):
+                return core.compile_model(core.read_model(artifact.path), "CPU", {**_properties(ov, options), **more})
+
+        compiled = compile_model()
         in_force = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if in_force != options.precision:
             raise EngineError(
@@ -106,7 +122,7 @@ class OpenVino:
                 details=[f"it has {', '.join(core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))}"],
                 fix=f"Ask for precision '{in_force}'.",
             )
-        return OpenVinoSession(ov, compiled, artifact)
+        return OpenVinoSession(ov, compiled, artifact, lambda: compile_model(PERF_COUNT=True))
 
 
 @functools.cache
@@ -135,11 +151,20 @@ def _properties(ov: ModuleType, options: OpenVino.Options) -> dict[str, Any]:
 
 
 class OpenVinoSession:
-    """A compiled model and one infer request."""
+    """A compiled model and one infer request.
 
-    def __init__(self, ov: ModuleType, compiled: Any, artifact: Artifact) -> None:
+    Args:
+        ov: the package.
+        compiled: the compiled model.
+        artifact: what it was compiled from.
+        compile_profiled: compiles it once more, with timers.
+    """
+
+    def __init__(self, ov: ModuleType, compiled: Any, artifact: Artifact, compile_profiled: Callable[[], Any]) -> None:
         self._ov = ov
         self._compiled = compiled
+        self._artifact = artifact
+        self._compile_profiled = compile_profiled
         self._inputs = _specs(compiled.inputs, artifact.inputs)
         self._outputs = _specs(compiled.outputs, artifact.outputs)
         # OpenVINO drops inputs that nothing reads; feeding them is no mistake of the caller's.
@@ -206,6 +231,23 @@ class OpenVinoSession:
             "denormals_as_zero": read("CPU_DENORMALS_OPTIMIZATION"),
         }
 
+    def profile(self, feeds: Feeds, runs: int) -> list[LayerTime]:
+        """See contracts.Profiles. What a node covers is OpenVINO's own account of what it fused."""
+        self._open()
+        compiled = self._compile_profiled()
+        request = compiled.create_infer_request()
+        held = self._set(request, feeds)
+        times: dict[str, list[float]] = {}
+        with engine_errors("OpenVINO"):
+            for _ in range(runs):
+                request.infer(share_outputs=True)
+                for item in request.get_profiling_info():
+                    if item.status == self._ov.ProfilingInfo.Status.EXECUTED:
+                        times.setdefault(item.node_name, []).append(item.real_time.total_seconds())
+            nodes = {node.get_friendly_name(): node.get_rt_info() for node in compiled.get_runtime_model().get_ops()}
+        del held
+        return [_layer_time(name, taken, nodes[name]) for name, taken in times.items()]
+
     def close(self) -> None:
         """Free the model; what `bind` returned keeps its own hold until it is dropped."""
         self._request = self._compiled = None
@@ -248,6 +290,21 @@ class OpenVinoSession:
             return np.array(tensor.data)
         extended_dtype(spec.dtype)
         return from_bits(tensor.data.reshape(-1).view(np.uint8), spec.dtype, list(tensor.shape))
+
+
+# OpenVINO's names for the parts into which it splits a node: a convolution apart from its bias, what quantizes.
+_PARTS = re.compile(r"(/WithoutBiases|/DequantizationMultiply|/fq_(in|out)put_\d+)+$")
+
+
+def _layer_time(name: str, times_s: Sequence[float], info: Any) -> LayerTime:
+    covers = dict.fromkeys(_PARTS.sub("", part) for part in info["originalLayersNames"].astype(str).split(","))
+    return LayerTime(
+        name,
+        info["layerType"].astype(str),
+        typical(times_s),
+        info["runtimePrecision"].astype(str),
+        tuple(part for part in covers if part),
+    )
 
 
 def _specs(ports: Sequence[Any], wanted: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

@@ -49,6 +49,14 @@ def _refuse_skip(report: Report) -> Report:
     return report
 
 
+@pytest.fixture(autouse=True)
+def results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where results are kept while a test runs: never in the checkout."""
+    folder = tmp_path / ".edgekit" / "results"
+    monkeypatch.setenv("EDGEKIT_RESULTS", str(folder))
+    return folder
+
+
 WEIGHT = np.add.outer(np.arange(8), np.arange(3)).astype(np.float32)
 
 

@@ -61,7 +61,11 @@ def test_top1_through_the_engine(make_bundle: Callable[..., Bundle], data: str) 
     assert result.samples == 200
     assert result.drop == pytest.approx(0.05)
     value = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert value["metric"] == {
+    low, high = (value["metric"]["interval"][key] for key in ("low", "high"))
+    assert 0.85 <= low < 0.9 < high <= 0.95  # 0.9 ± 1.96 · sqrt(0.9 · 0.1 / 200)
+    told = ("interval", "reference_interval", "drop_interval", "confidence", "verdict")
+    assert [value["metric"][key] for key in told[1:]] == [None, None, 0.95, None]  # a recorded number is no pair
+    assert {key: item for key, item in value["metric"].items() if key not in told} == {
         "name": "top1", "value": 0.9, "reference": 0.95, "drop": pytest.approx(0.05),
         "reference_source": "recorded at export, on 50 samples", "higher_is_better": True,
     }  # fmt: skip

@@ -15,6 +15,7 @@ from ..measure.protocol import spec_to_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+LAYERS = "layers.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
 
 

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from ..errors import BundleError
 from ..measure import npz
 from ..measure.engines import load_runtime
 from ..measure.parity import Parity, ParityMeter
-from .manifest import MANIFEST, MAX_MANIFEST_BYTES, FileRecord, Manifest, file_names
+from .manifest import LAYERS, MANIFEST, MAX_MANIFEST_BYTES, FileRecord, Manifest, file_names
 
 _CACHES = "__pycache__"  # Python's own, written when an app imports a bundle's runner; never packed, never read here
 
@@ -161,6 +161,16 @@ class Bundle:
             inputs=manifest.inputs,
             outputs=manifest.outputs,
         )
+
+    @property
+    def expected_placement(self) -> Mapping[str, int]:
+        """Device → number of nodes, where it was exported."""
+        return self.manifest.placement
+
+    @property
+    def layers_file(self) -> Path:
+        """What `measure.profile` reads to map an engine's nodes back to the graph; bundles without it are older."""
+        return self.folder / LAYERS
 
     @property
     def size_bytes(self) -> int:

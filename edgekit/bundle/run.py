@@ -50,8 +50,13 @@ def main() -> int:
     bench = commands.add_parser("bench", help="measure the latency on this machine")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     bench.add_argument("--threads", type=int, help="instead of the measured session option")
-    bench.add_argument("--seconds", type=float, default=10.0, help="time to spend measuring (default: 10)")
-    bench.add_argument("--processes", type=int, default=3, help="fresh processes to measure in (default: 3)")
+    bench.add_argument("--precision", type=float, default=0.02, help="stop when p50 is known to ± this (default: 0.02)")
+    bench.add_argument("--max-time", type=float, default=60.0, help="stop after so many seconds (default: 60)")
+    bench.add_argument("--processes", type=int, default=5, help="fresh processes to measure in, at least (default: 5)")
+    bench.add_argument("--seconds", type=float, help="instead: so long, in exactly so many processes")
+    bench.add_argument("--profile", action="store_true", help="also time each layer")
+    bench.add_argument("--cores", help="keep the processes on these cores: 0,2-3")
+    bench.add_argument("--nice", type=int, help="their priority, -20 (first) to 19")
     commands.add_parser("worker", help="serve a host over standard input and output")
     arguments = parser.parse_args()
     try:
@@ -87,8 +92,15 @@ def _bench(arguments: argparse.Namespace) -> int:
             lambda *opening: _floor("measure.client").Worker(command, *opening),
             runtime=bundle.manifest.runtime.name,
             options=bundle.options(**overrides),
-            seconds=arguments.seconds,
-            processes=arguments.processes,
+            plan=_floor("measure.sampling").Plan(
+                precision=arguments.precision,
+                max_time_s=arguments.max_time,
+                processes=arguments.processes,
+                seconds=arguments.seconds,
+            ),
+            profile=arguments.profile,
+            cores=None if arguments.cores is None else _floor("measure.affinity").parse_cores(arguments.cores),
+            nice=arguments.nice,
         )
         device = _floor("measure.machine").describe()
         result = benchmark.to_json(str(HERE), bundle.model_bytes, measured, device=device, samples=None)

@@ -14,7 +14,7 @@ from ..errors import BundleError, OutputError
 from ..measure import npz
 from ..measure.engines import runtimes_folder
 from ..tempdir import replace_folder, work_folder, writing
-from .manifest import MANIFEST, FileRecord, Manifest, refuse_unsafe_name
+from .manifest import LAYERS, MANIFEST, FileRecord, Manifest, refuse_unsafe_name
 from .read import Bundle, hash_file, open_bundle
 
 MAX_GOLDEN_SAMPLES = 8
@@ -44,6 +44,7 @@ def write_bundle(
     readme: str,
     runtime_module_file: Path,
     runtime_class: str = "PLUGIN",
+    layers: bytes | None = None,
     overwrite: bool = False,
     check: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
@@ -58,6 +59,7 @@ def write_bundle(
         readme: the text of README.md.
         runtime_module_file: the source file of the engine's adapter.
         runtime_class: the adapter's name in it; in the bundle it is called ``PLUGIN`` as well.
+        layers: the content of layers.json (`edgekit.layers`), by which a profile is mapped back to the graph.
         overwrite: replace a bundle that is there.
         check: called with the finished bundle before it is put in place; what it raises ends the writing.
 
@@ -72,9 +74,11 @@ def write_bundle(
             folder.mkdir()
             _place_model(model_dir, folder / "model")
             samples = _write_golden(golden, folder / "golden")
-            _vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, runtime_class, manifest.runtime.name)
+            vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, runtime_class, manifest.runtime.name)
             shutil.copyfile(Path(__file__).with_name("run.py"), folder / "run.py")
             (folder / "README.md").write_text(readme, encoding="utf-8")
+            if layers is not None:
+                (folder / LAYERS).write_bytes(layers)
             complete = dataclasses.replace(
                 manifest, golden_tolerance=golden_tolerance, golden_samples=samples, files=_hash_files(folder)
             )
@@ -140,7 +144,7 @@ def _write_golden(golden: Sequence[tuple[Feeds, Outputs]], folder: Path) -> int:
     return written
 
 
-def _vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: str) -> None:
+def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: str) -> None:
     """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them."""
     for source in (path for pattern in _FLOOR for path in sorted(_PACKAGE.glob(pattern))):
         target = folder / source.relative_to(_PACKAGE)

@@ -27,7 +27,8 @@ def command(console: Console, output: str, overwrite: bool) -> None:
     from ..report.text import export_text
 
     result = run_demo(Path(output), progress=console.progress, overwrite=overwrite)
-    console.show(result.to_json(), lambda: export_text(result, console.colour, console.width))
+    value = console.keep("export", result.to_json(), result.samples)
+    console.show(value, lambda: export_text(result, console.colour, console.width))
     console.hint(
         f"\nThe same by hand:      cd {output} && {COMMAND}\n"
         f"Run the bundle alone:  python {result.bundle / 'run.py'}   (needs numpy and {result.pick.runtime} only)\n"

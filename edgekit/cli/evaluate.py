@@ -16,7 +16,7 @@ edgekit evaluate build.edgekit --data ./images --preprocess imagenet --metric to
 """
 
 
-@define("evaluate", example=EXAMPLE)
+@define("evaluate", example=EXAMPLE, keeps=True)
 @click.argument("bundle")
 @click.option("--data", required=True, metavar="D", help="Samples: .npz, an image folder, or file.py:factory.")
 @click.option(
@@ -42,5 +42,5 @@ def command(console: Console, bundle: str, data: str, metric: str, **options: An
     from ..evaluation import evaluate
     from ..report.bench import evaluate_text
 
-    value = evaluate(bundle, data, metric, progress=console.progress, **options).to_json()
+    value = console.keep("evaluate", evaluate(bundle, data, metric, progress=console.progress, **options).to_json(), {})
     console.show(value, lambda: evaluate_text(value, console.colour, console.width))

@@ -16,7 +16,7 @@ edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.ed
 """
 
 
-@define("export", example=EXAMPLE)
+@define("export", example=EXAMPLE, keeps=True)
 @click.argument("source")
 @target_option(required=True)
 @click.option("-o", "--output", metavar="DIR", help="The bundle's folder. Default: NAME.edgekit in this folder.")
@@ -36,6 +36,12 @@ edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.ed
 @click.option("--threads", type=int, metavar="N", help="Fix the number of threads. Default: the fastest, measured.")
 @click.option(
     "--candidate", "candidates", multiple=True, metavar="NAME", help="Only this candidate. Repeat for several."
+)
+@click.option(
+    "--allow-fallback",
+    multiple=True,
+    metavar="OP",
+    help="An operator that may run elsewhere than on the target's device. Repeat for several.",
 )
 @click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Check on at most so many.")
 @click.option(
@@ -63,7 +69,8 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     from ..report.text import export_text
 
     result = export(source, max_time_s=max_time, progress=console.progress, **options)
-    console.show(result.to_json(), lambda: export_text(result, console.colour, console.width))
+    value = console.keep("export", result.to_json(), result.samples)
+    console.show(value, lambda: export_text(result, console.colour, console.width))
     if result.measured is None:
         console.hint(f"Next: edgekit bench {result.bundle}")
     else:

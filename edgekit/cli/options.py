@@ -12,7 +12,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def define(
-    name: str, *, example: str, group: click.Group | None = None
+    name: str, *, example: str, group: click.Group | None = None, keeps: bool = False
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Make a command of a function ``(console, **options) -> None``: adds ``--json -q --debug`` and the example.
 
@@ -20,31 +20,42 @@ def define(
         name: what the user types.
         example: one command line or several, shown at the end of the help.
         group: the group it belongs to; none: `app` finds it by its module's name.
+        keeps: its result is kept (`Console.keep`), so that it takes ``--mlflow`` too.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
-        def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
+        def run(*, as_json: bool, quiet: bool, debug: bool, mlflow: str | None = None, **options: Any) -> None:
             from .console import open_console
 
-            with open_console(json=as_json, quiet=quiet, debug=debug) as console:
+            with open_console(json=as_json, quiet=quiet, debug=debug, mlflow=mlflow) as console:
                 function(console, **options)
 
         indented = "\n".join(f"  {line}" for line in example.strip().splitlines())
         make = click.command if group is None else group.command
-        made: click.Command = make(name, epilog=f"\b\nExample:\n{indented}")(_output_options(run))
+        made: click.Command = make(name, epilog=f"\b\nExample:\n{indented}")(_output_options(run, keeps))
         return made
 
     return decorate
 
 
-def _output_options(function: Function) -> Function:
+def _output_options(function: Function, keeps: bool) -> Function:
     """Add the options that every command takes, at the end of its list."""
     options = [
         click.option("--debug", is_flag=True, help="Show the traceback of an error, and what libraries print."),
         click.option("-q", "--quiet", is_flag=True, help="No progress."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object; everything else goes to stderr."),
     ]
+    if keeps:
+        options.append(
+            click.option(
+                "--mlflow",
+                is_flag=False,
+                flag_value="",
+                metavar="[URI]",
+                help="Log the result to MLflow too: to this tracking URI, or to MLflow's own default.",
+            )
+        )
     # click lists options in the order in which decorators stand, top first: these come last.
     params = function.__dict__.setdefault("__click_params__", [])
     for option in options:

@@ -1,22 +1,34 @@
-"""Where a bundle is run and measured: this machine now; over ssh and adb in a later version."""
+"""Where a bundle is run and measured: this machine, or another over ssh or adb."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..contracts import Artifact, Feeds
-from ..errors import EngineError, UsageError
+from ..contracts import Artifact, Feeds, Progress
 from ..measure.client import Worker
 
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+    from .remote import RemoteDevice
 
-class Device(Protocol):
-    """A place with engines."""
+
+class Device(AbstractContextManager["Device"], Protocol):
+    """A place with engines. A context manager: leaving it ends the connection and tidies up over there."""
 
     url: str  # as the user names it: "local", "ssh://pi@10.0.0.7"
 
     def describe(self) -> dict[str, Any]:
         """The device as plain JSON values (`measure.machine.describe`); what cannot be read is None."""
+        ...
+
+    def push(self, bundle: Bundle, progress: Progress) -> None:
+        """Bring a bundle there, once, before any worker is opened on its artifact; nothing to do on this machine.
+
+        Raises:
+            EngineError: the device is unreachable, the connection is lost, or it has no room.
+        """
         ...
 
     def open(self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
@@ -35,20 +47,30 @@ class Device(Protocol):
 
 
 def device_for(url: str) -> Device:
-    """The device that ``--device URL`` names.
+    """The device that ``--device URL`` names: ``local``, ``ssh://[user@]host[:port]``, ``adb://serial``.
+
+    The last two take ``?python=PATH``, the interpreter on the device. Nothing is connected before the first use.
 
     Raises:
-        EngineError: a kind of device that this version cannot reach.
         UsageError: not a device's address.
     """
     if url == "local":
         from .local import LocalDevice
 
         return LocalDevice()
-    scheme = url.partition("://")[0]
-    if scheme in ("ssh", "adb") and "://" in url:
-        raise EngineError(
-            f"device '{url}': {scheme} devices are not in this version",
-            fix="Copy the bundle there and run: python run.py bench",
-        )
-    raise UsageError(f"'{url}' is not a device", fix="Allowed: local, ssh://[user@]host[:port], adb://serial.")
+    return remote_device(url)
+
+
+def remote_device(url: str) -> RemoteDevice:
+    """Like `device_for`, for what only a remote device can do.
+
+    Raises:
+        UsageError: not a remote device's address.
+    """
+    from ._address import parse
+    from .adb import AdbTransport
+    from .remote import RemoteDevice
+    from .ssh import SshTransport
+
+    address = parse(url)
+    return RemoteDevice(SshTransport(address) if address.scheme == "ssh" else AdbTransport(address))

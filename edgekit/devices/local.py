@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from .. import plugins
-from ..contracts import Artifact, Feeds
+from ..contracts import Artifact, Feeds, Progress
 from ..measure import machine
 from ..measure.client import Worker
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
 
 __all__ = ["LocalDevice", "Worker"]
 
@@ -24,7 +28,10 @@ class LocalDevice:
 
     def describe(self) -> dict[str, Any]:
         """See `measure.machine.describe`."""
-        return machine.describe()
+        return {**machine.describe(), "url": self.url}
+
+    def push(self, bundle: Bundle, progress: Progress) -> None:
+        """Do nothing: it is here."""
 
     def open(self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
         """Start a worker here. See `devices.Device.open`.
@@ -35,3 +42,11 @@ class LocalDevice:
         """
         adapter = plugins.load("runtimes", runtime)
         return Worker(_COMMAND, artifact, f"{adapter.__module__}:{adapter.__qualname__}", options, feeds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to end."""

@@ -1,32 +1,28 @@
-"""Measure a latency: several fresh processes that take turns in short blocks, on any device that runs workers."""
+"""Measure a bundle in fresh processes, on any device that runs workers, and tell what came out."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..contracts import Artifact, Feeds, Progress, Quiet
 from ..errors import UsageError
-from . import machine
+from .affinity import Applied
 from .client import Memory, Worker, WorkerInfo
-from .statistics import Samples, Series, Summary, Verdict, summarize, verdict
+from .extras import Extras, measure_extras, memory_json
+from .modes import Mode
+from .opening import OpenWorker, checked, pinned
+from .sampling import Plan, Stopped, sample
+from .state import DeviceState, judge
+from .statistics import Samples, Summary, Verdict, percentile, summarize, verdict
+from .watch import StateWatch
 
-BLOCK_S = 0.1
-"""A worker's turn. Short, so that a slow second of the machine hits every process alike."""
-REWARM_S = 0.02
-"""Untimed runs at the start of a turn: caches and clocks come back from the others' turns."""
-MIN_RUNS = 300
-"""A slow model is measured longer than asked for: until it ran so often, or `PATIENCE` times the time is spent."""
-PATIENCE = 3.0
-_MEMORY_SHARE = 0.25  # if the models of all processes would take more of the machine's memory, they run one by one
-
-OpenWorker = Callable[[Artifact, str, Any, Sequence[Feeds]], Worker]
+_HARNESS_S = 0.05
+_HARNESS_RUNS = 20_000
+_LAYERS_SHOWN = 10
 
 
 class Measurable(Protocol):
@@ -40,6 +36,16 @@ class Measurable(Protocol):
     @property
     def model_bytes(self) -> int:
         """Size of the artifact's files."""
+        ...
+
+    @property
+    def expected_placement(self) -> Mapping[str, int]:
+        """Device → number of nodes, where it was exported."""
+        ...
+
+    @property
+    def layers_file(self) -> Path:
+        """See `profile.read_layers`."""
         ...
 
     def golden(self) -> list[Any]:
@@ -59,69 +65,13 @@ class Measured:
     summary: Summary
     verdict: Verdict
     reasons: tuple[str, ...]
-
-
-def benchmark(
-    open_worker: Callable[[], Worker],
-    *,
-    seconds: float,
-    processes: int,
-    warmup_s: float = 0.3,
-    together: bool = True,
-    progress: Progress | None = None,
-) -> tuple[list[list[Series]], list[WorkerInfo], list[Memory]]:
-    """Samples from ``processes`` fresh workers, with what they say of themselves at the end.
-
-    Args:
-        open_worker: starts one.
-        seconds: time for timed blocks, over all processes.
-        processes: how many.
-        warmup_s: untimed runs before a worker's first block.
-        together: all processes stay open and take turns; else one after the other, for models that are too large.
-        progress: told the seconds spent.
-
-    Raises:
-        UsageError: no time, or no process.
-        EngineError: a worker fails.
-    """
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise UsageError(f"the time to measure must be more than 0 seconds, got {seconds:g}")
-    if processes < 1:
-        raise UsageError(f"the number of processes must be 1 or more, got {processes}")
-    samples: list[list[Series]] = []
-    infos: list[WorkerInfo] = []
-    memories: list[Memory] = []
-    groups = [processes] if together else [1] * processes
-    for index, size in enumerate(groups):
-        with contextlib.ExitStack() as stack:
-            workers = [stack.enter_context(open_worker()) for _ in range(size)]
-            share = _Budget(seconds / len(groups), MIN_RUNS / len(groups), seconds, index * seconds / len(groups))
-            samples += _take_turns(workers, share, warmup_s, progress or Quiet())
-            infos += [worker.info for worker in workers]
-            memories += [worker.memory() for worker in workers]
-    return samples, infos, memories
-
-
-@dataclass(frozen=True, slots=True)
-class _Budget:
-    seconds: float
-    runs: float
-    total_s: float  # of all groups, for the progress
-    spent_s: float  # by earlier groups
-
-
-def _take_turns(workers: Sequence[Worker], budget: _Budget, warmup_s: float, progress: Progress) -> list[list[Series]]:
-    samples: list[list[Series]] = [[] for _ in workers]
-    timed_s, runs, start = 0.0, 0, time.monotonic()
-    while timed_s < budget.seconds or (runs < budget.runs and time.monotonic() - start < PATIENCE * budget.seconds):
-        for worker, blocks in zip(workers, samples, strict=True):
-            block = worker.measure(BLOCK_S, warmup_s=REWARM_S if blocks else warmup_s)
-            blocks.append(block)
-            timed_s += float(block.sum())
-            runs += block.size
-            done = min(timed_s, budget.seconds) + budget.spent_s
-            progress.step(round(done * 1000), round(budget.total_s * 1000), f"{runs} runs")
-    return samples
+    state: DeviceState | None = None  # of the machine, before, during and after
+    stopped: Stopped | None = None
+    harness_p50_s: float | None = None  # what the sampler itself costs: the null runtime's p50
+    mode: str = "latency"
+    extras: Extras = field(default_factory=Extras)
+    pinned: Applied | None = None  # cores and priority of the last process; None: not asked for
+    told: Mapping[str, Any] | None = None  # the answer to the question of another mode than that
 
 
 def benchmark_bundle(
@@ -130,9 +80,11 @@ def benchmark_bundle(
     *,
     runtime: str,
     options: Mapping[str, Any],
-    seconds: float,
-    processes: int,
-    warmup_s: float = 0.3,
+    plan: Plan,
+    mode: Mode | None = None,
+    profile: bool = False,
+    cores: Sequence[int] | None = None,
+    nice: int | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure a bundle on its golden inputs.
@@ -142,39 +94,82 @@ def benchmark_bundle(
         open_worker: starts a worker on the device.
         runtime: the name of the engine's adapter.
         options: session options.
-        seconds: time for timed blocks, over all processes.
-        processes: how many fresh ones.
-        warmup_s: untimed runs before a process's first block.
+        plan: how long, in how many fresh processes.
+        mode: how the device is loaded; None: one run at a time.
+        profile: also time each layer, with the engine's own timers, in a process of its own.
+        cores: keep the processes on these cores; see `affinity.apply`.
+        nice: their priority.
         progress: told the seconds spent.
 
     Raises:
+        PlacementError: nodes run on a device that the bundle was not exported for.
         UsageError: the bundle holds no golden inputs to measure with, or an option is unknown.
         EngineError: the engine is missing, refuses the model, or crashes.
     """
     feeds = [inputs for inputs, _ in bundle.golden()]
     if not feeds:
         raise UsageError("the bundle holds no golden inputs to measure with")
-    memory = machine.memory_bytes()
-    together = memory is None or bundle.model_bytes * processes < _MEMORY_SHARE * memory
-    samples, infos, memories = benchmark(
-        lambda: open_worker(bundle.artifact, runtime, options, feeds),
-        seconds=seconds,
-        processes=processes,
-        warmup_s=warmup_s,
-        together=together,
-        progress=progress,
+    watch, applied = StateWatch(), list[Applied]()
+    open_worker = pinned(checked(open_worker, bundle.expected_placement), cores, nice, applied)
+    harness_p50_s = price_of_harness(bundle, open_worker, feeds)
+    progress, told = progress or Quiet(), None
+
+    def open_one() -> Worker:
+        return open_worker(bundle.artifact, runtime, options, feeds)
+
+    if mode is None:
+        sampled = sample(open_one, plan, progress=progress, watch=watch)
+    else:
+        sampled, told = mode.measure(open_one, plan, progress, watch)
+    extras = measure_extras(
+        open_worker, bundle.artifact, runtime, options, feeds, layers_file=bundle.layers_file, profile=profile
     )
-    judged, reasons = verdict(samples)
+    summary = summarize(sampled.samples)
+    state = watch.state()
+    judged, reasons = judge(*verdict(sampled.samples, summary), state)
     return Measured(
-        samples=samples,
+        samples=sampled.samples,
         runtime=runtime,
         options=options,
-        infos=tuple(infos),
-        memories=tuple(memories),
-        summary=summarize(samples),
+        infos=tuple(sampled.infos),
+        memories=tuple(sampled.memories),
+        summary=summary,
         verdict=judged,
         reasons=tuple(reasons),
+        state=state,
+        stopped=sampled.stopped,
+        harness_p50_s=harness_p50_s,
+        mode="latency" if mode is None else mode.name,
+        extras=extras,
+        pinned=applied[-1] if applied else None,
+        told=told,
     )
+
+
+def price_of_harness(bundle: Measurable, open_worker: OpenWorker, feeds: Sequence[Feeds]) -> float:
+    """The p50 of a runtime that does nothing, there and with the same inputs: what timing itself costs a run."""
+    with open_worker(bundle.artifact, "null", {}, feeds) as worker:
+        return percentile(worker.measure(_HARNESS_S, max_runs=_HARNESS_RUNS), 0.5)
+
+
+def cold_start(infos: Sequence[WorkerInfo]) -> dict[str, Any]:
+    """What a process pays before its first result, as the ``cold_start`` of ``bench --json``: medians over processes.
+
+    ``first_result_s`` is from the process's start (interpreter and all); ``import_s`` loads the engine, ``load_s``
+    opens the model, ``first_run_s`` is the first inference. Files may come from the system's cache.
+    """
+
+    def middle(values: Sequence[float | None]) -> float | None:
+        known = sorted(value for value in values if value is not None)
+        return known[(len(known) - 1) // 2] if known else None
+
+    return {
+        "first_result_s": middle([info.cold_start_s for info in infos]),
+        "import_s": middle([info.import_s for info in infos]),
+        "load_s": middle([info.load_s for info in infos]),
+        "first_run_s": middle([info.first_run_s for info in infos]),
+        "processes": len(infos),
+    }
 
 
 def to_json(
@@ -183,15 +178,16 @@ def to_json(
     """The object of ``bench --json`` (schema 1). What was not measured is null, and ``not_measured`` says why."""
     summary, info = measured.summary, measured.infos[0]
     percentiles = {"p50_s": summary.p50, "p90_s": summary.p90, "p99_s": summary.p99}
-    peaks = [item.peak_rss_bytes for item in measured.memories if item.peak_rss_bytes is not None]
+    memory, unknown_memory = memory_json(model_bytes, measured.memories, info.in_force)
     not_measured = {f"latency.{text.split()[0]}_s": text for text in summary.refused}
-    not_measured["energy_j"] = "this version reads no energy counters"
-    if not peaks:
-        not_measured["memory.peak_rss_bytes"] = "this system does not tell a process's peak memory"
+    not_measured |= {**unknown_memory, **measured.extras.not_measured()}
     if info.placement.unknown:
-        not_measured["placement"] = info.placement.unknown
+        not_measured["placement"] = not_measured["placement_nodes"] = info.placement.unknown
     if samples is None:
         not_measured["samples"] = "not kept"
+    emulator = device.get("emulated")
+    warnings = [f"emulated by {emulator}: this latency says nothing about a real device"] if emulator else []
+    warnings += [device["unverified"]] if device.get("unverified") else []
     return {
         "schema": 1,
         "bundle": name,
@@ -203,17 +199,27 @@ def to_json(
             "in_force": dict(info.in_force),
         },
         "placement": None if info.placement.unknown else info.placement.counts(),
+        "placement_nodes": None if info.placement.unknown else [asdict(node) for node in info.placement.nodes],
         "latency": {
             **{key: None if value is None else value.to_json() for key, value in percentiles.items()},
             "confidence": summary.confidence,
             "n": summary.n,
+            "effective_n": summary.effective_n,
             "processes": summary.processes,
         },
+        "stopped": None if measured.stopped is None else measured.stopped.to_json(),
+        "cold_start": cold_start(measured.infos),
+        "harness": {"p50_s": measured.harness_p50_s},
+        "mode": measured.mode,
+        **({} if measured.told is None else {measured.mode: dict(measured.told)}),
         "throughput_per_s": 1 / summary.mean_s if summary.mean_s > 0 else None,
-        "memory": {"model_bytes": model_bytes, "peak_rss_bytes": max(peaks, default=None)},
-        "energy_j": None,
-        "verdict": measured.verdict,
-        "reasons": list(measured.reasons),
+        "memory": memory,
+        "energy_j": measured.extras.energy_json(),
+        "profile": measured.extras.profile,
+        "pinned": None if measured.pinned is None else measured.pinned.to_json(),
+        "verdict": "noisy" if emulator else measured.verdict,
+        "reasons": [*warnings, *measured.reasons],
+        "state": None if measured.state is None else measured.state.to_json(),
         "samples": None if samples is None else str(samples),
         "not_measured": not_measured,
     }
@@ -239,7 +245,20 @@ def to_text(result: Mapping[str, Any]) -> str:
         else:
             low, middle, high = (1e3 * value[name] for name in ("low", "value", "high"))
             lines.append(f"{label}   {middle:.4g} ms   ({latency['confidence']:.0%}: {low:.4g} to {high:.4g})")
+    if result["harness"]["p50_s"] is not None:
+        lines.append(f"harness   {1e6 * result['harness']['p50_s']:.2g} µs a run (the null runtime's p50)")
+    if result["stopped"]:
+        stopped = result["stopped"]
+        known = "not known" if stopped["reached"] is None else f"known to ±{stopped['reached']:.1%}"
+        lines.append(f"stopped   {stopped['because']}, after {stopped['elapsed_s']:.1f} s: p50 is {known}")
     if result["memory"]["peak_rss_bytes"] is not None:
         lines.append(f"memory   {result['memory']['peak_rss_bytes'] / 1e6:.0f} MB at its peak")
+    if result["energy_j"] is not None:
+        lines.append(
+            f"energy   {result['energy_j']['value']:.3g} J a run above idle, by {result['energy_j']['method']}"
+        )
+    for layer in (result["profile"] or {"layers": []})["layers"][:_LAYERS_SHOWN]:
+        where = layer["modules"][0] if layer["modules"] else layer["name"]
+        lines.append(f"{layer['share']:6.1%} {1e6 * layer['time_s']:9.1f} µs   {where} {layer['op_type']}")
     lines.append("; ".join([result["verdict"], *result["reasons"]]))
     return "\n".join(lines)

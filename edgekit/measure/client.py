@@ -16,11 +16,16 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Artifact, Feeds, Outputs, Placement
+from ..contracts import Artifact, Feeds, LayerTime, Outputs, Placement
 from ..errors import EngineError
 from . import npz
+from .affinity import Applied
+from .energy import Energy
 from .latency import MAX_RUNS
+from .peaks import Peaks
+from .peaks import from_json as peaks_from_json
 from .protocol import artifact_to_json, error_from_json, placement_from_json, read_message, write_message
+from .state import Snapshot
 
 _CLOSE_S = 5.0  # how long an engine may take to free its memory before the process is killed
 _STDERR_LINES = 5
@@ -57,6 +62,11 @@ class Worker:
         options: session options, a table or the runtime's ``Options``.
         feeds: the inputs to measure with, in rotation; without any, only `run` works.
 
+    Attributes:
+        snapshots: the machine's state between the blocks of `measure`, at most one every `state.INTERVAL_S`.
+        snapshot_costs_s: what reading each took.
+        unread: what cannot be read of it there, and why.
+
     Raises:
         EngineError: the process cannot be started, the engine is missing or refuses the model, or it crashed.
         UsageError: an option that the runtime does not have.
@@ -66,6 +76,9 @@ class Worker:
         self, command: Sequence[str], artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()
     ) -> None:
         self.runtime = runtime
+        self.snapshots: list[Snapshot] = []
+        self.snapshot_costs_s: list[float] = []
+        self.unread: dict[str, str] = {}
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker; has no name to clean up
         started = time.perf_counter()
         try:
@@ -101,8 +114,26 @@ class Worker:
             Latencies in seconds, in order, shape [n], 1 <= n <= max_runs.
         """
         request = {"seconds": seconds, "min_runs": min_runs, "max_runs": max_runs, "warmup_s": warmup_s}
-        _, blobs = self._ask("measure", request)
+        answer, blobs = self._ask("measure", request)
+        if "state" in answer:
+            self.snapshots.append(self._snapshot(answer))
         return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
+
+    def serve(self, rate_per_s: float, seconds: float, *, seed: int) -> NDArray[np.float64]:
+        """Runs at the random arrivals of requests: see `latency.Sampler.serve`."""
+        answer, blobs = self._ask("serve", {"rate_per_s": rate_per_s, "seconds": seconds, "seed": seed})
+        self.snapshots.append(self._snapshot(answer))
+        return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
+
+    def observe(self, seconds: float) -> Snapshot:
+        """The state of the worker's machine after ``seconds`` in which the worker did nothing."""
+        answer, _ = self._ask("observe", {"seconds": seconds})
+        return self._snapshot(answer)
+
+    def _snapshot(self, answer: Mapping[str, Any]) -> Snapshot:
+        self.snapshot_costs_s.append(answer["cost_s"])
+        self.unread = dict(answer["unread"])
+        return Snapshot.from_json(answer["state"])
 
     def run(self, feeds: Feeds) -> Outputs:
         """Run once and return the outputs."""
@@ -112,6 +143,41 @@ class Worker:
         """Run once for each of ``feeds`` and return the outputs in the same order."""
         _, blobs = self._ask("run", {}, [npz.dump(item) for item in feeds])
         return [npz.load(blob) for blob in blobs]
+
+    def pin(self, cores: Sequence[int] | None, nice: int | None) -> Applied:
+        """Keep the process on ``cores``, at priority ``nice``, as far as its system allows: see `affinity.apply`."""
+        answer, _ = self._ask("pin", {"cores": None if cores is None else list(cores), "nice": nice})
+        told = answer["cores"]
+        return Applied(None if told is None else tuple(told), answer["nice"], tuple(answer["refused"]))
+
+    def meters(self) -> tuple[int, list[str]]:
+        """How many energy meters the worker's machine has, and why others cannot be used."""
+        answer, _ = self._ask("meters", {})
+        return answer["count"], answer["reasons"]
+
+    def energy(self, seconds: float, idle_s: float) -> list[Energy]:
+        """The energy of a run by each meter, the one that sees most first: see `energy.measure_energy`.
+
+        Raises:
+            EngineError: a sensor went away.
+        """
+        answer, _ = self._ask("energy", {"seconds": seconds, "idle_s": idle_s})
+        return [Energy(**item) for item in answer["energy"]]
+
+    def profile(self, seconds: float) -> tuple[list[LayerTime], int]:
+        """The time of each of the engine's nodes, in the order they ran, and over how many runs in about ``seconds``.
+
+        Raises:
+            EngineError: this runtime's adapter, or its engine, cannot tell.
+        """
+        answer, _ = self._ask("profile", {"seconds": seconds})
+        layers = [LayerTime(**{**item, "covers": tuple(item["covers"])}) for item in answer["layers"]]
+        return layers, answer["runs"]
+
+    def peaks(self, threads: int) -> Peaks | str:
+        """What the worker's machine can do at best with so many threads, or why that is not known."""
+        answer, _ = self._ask("peaks", {"threads": threads})
+        return str(answer["reason"]) if answer["peaks"] is None else peaks_from_json(answer["peaks"])
 
     def memory(self) -> Memory:
         """The memory of the worker's process so far."""

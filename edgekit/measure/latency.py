@@ -6,7 +6,7 @@ import gc
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from ..contracts import Feeds, Session
 
 MAX_RUNS = 1_000_000
 """A block ends after so many runs whatever its time: 8 MB of samples."""
+PATIENCE = 3.0
+_SPIN_S = 1e-3
 
 
 class Sampler:
@@ -69,6 +71,42 @@ class Sampler:
                 stop = clock()
                 keep(stop - start)
                 if stop >= end and run >= min_runs:
+                    break
+        self._next = index
+        return np.frombuffer(samples, dtype=np.int64) / 1e9
+
+    def serve(self, rate_per_s: float, seconds: float, *, seed: int = 0) -> NDArray[np.float64]:
+        """Run at the arrivals of a Poisson process, one request at a time in the order in which they came.
+
+        The gaps between arrivals are exponential with the mean 1/``rate_per_s``. While nothing has arrived, it sleeps,
+        and spins for the last `_SPIN_S`, since a sleep ends late. Requests that arrive while one runs wait.
+
+        Returns:
+            From each arrival to its result in seconds, the wait included, in order; of all that arrived within
+            ``seconds``, at least one and at most `MAX_RUNS`. Where more arrive than can be served, it stops
+            `PATIENCE` times that time after the start; what still waits then is left out.
+        """
+        random = np.random.default_rng(seed)
+        count = min(max(int(random.poisson(rate_per_s * seconds)), 1), MAX_RUNS)
+        # Given how many arrive, the moments of a Poisson process are independent and uniform.
+        arrivals = np.sort(random.integers(0, max(int(seconds * 1e9), 1), count)).tolist()
+        calls, index, clock, spin_ns = self._calls, self._next, perf_counter_ns, int(_SPIN_S * 1e9)
+        samples = array("q")
+        with _no_garbage_collection():
+            start = clock()
+            end = start + int(PATIENCE * seconds * 1e9)
+            for offset in arrivals:
+                arrival = start + offset
+                wait_ns = arrival - clock()
+                if wait_ns > spin_ns:
+                    sleep((wait_ns - spin_ns) / 1e9)
+                while clock() < arrival:
+                    pass
+                calls[index]()
+                index = index + 1 if index + 1 < len(calls) else 0
+                done = clock()
+                samples.append(done - arrival)
+                if done > end:
                     break
         self._next = index
         return np.frombuffer(samples, dtype=np.int64) / 1e9

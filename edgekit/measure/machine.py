@@ -22,11 +22,31 @@ def describe() -> dict[str, Any]:
         "board": _first_line(Path("/proc/device-tree/model")),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": _usable_cores(),
+        "usable_cores": usable_cores(),
         "memory_bytes": memory_bytes(),
         "os": f"{platform.system()} {platform.release()}".strip() or None,
         "python": platform.python_version(),
+        "emulated": emulator(),
     }
+
+
+def emulator() -> str | None:
+    """The emulator that runs this process's instructions, where one can be told: its latencies mean nothing elsewhere.
+
+    qemu's user mode hides itself from a process that looks at itself, but not from one that looks at its parent.
+    Android's emulator has a pipe to it, and qemu's virtual board calls itself so (KVM may run it at full speed, but it
+    is no device either way).
+    """
+    try:
+        parent = Path(f"/proc/{os.getppid()}/exe").readlink().name
+    except OSError:  # no /proc, or not ours to look at
+        parent = ""
+    if parent.startswith("qemu-"):
+        return parent.removesuffix("-static")
+    if Path("/dev/qemu_pipe").exists() or Path("/dev/goldfish_pipe").exists():
+        return "Android emulator"
+    board = _first_line(Path("/proc/device-tree/model")) or _first_line(Path("/proc/device-tree/compatible"))
+    return "qemu virtual machine" if board and "dummy-virt" in board else None
 
 
 def memory_bytes() -> int | None:
@@ -77,7 +97,8 @@ def _cpu_model() -> str | None:
     return f"implementer {implementer[1]} part {'+'.join(parts)}" if implementer and parts else None
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int | None:
+    """The logical cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

@@ -1,4 +1,4 @@
-"""Accuracy metrics, streamed sample by sample: memory does not grow with their number.
+"""Accuracy metrics, streamed sample by sample: of each, two numbers are kept, from whose sums the metric is computed.
 
 Each compares an engine's outputs with a label, or with the reference's outputs for the same inputs. The output looked
 at is the model's first unless the metric names another: ``top1:logits``.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
@@ -31,11 +32,17 @@ class Metric(ABC):
     name: str = ""
     needs_labels: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
+    is_share: ClassVar[bool] = False  # of rows that are right: 0 to 1
     higher_is_better: bool = True
 
     def __init__(self, output: str = "") -> None:
         self._output = output
-        self.samples = 0
+        self._sums = array("d")
+
+    @property
+    def samples(self) -> int:
+        """How many were added."""
+        return len(self._sums) // 2
 
     def add(self, outputs: Outputs, label: Any = None, reference: Outputs | None = None) -> None:
         """Take one sample into account.
@@ -54,19 +61,29 @@ class Metric(ABC):
             raise DataError(f"metric '{self.name}' needs labels, and sample {self.samples} has none")
         if self.needs_reference and reference is None:
             raise DataError(f"metric '{self.name}' compares with the reference's outputs, and there are none")
-        self._add(values, label, np.empty(0) if reference is None else self._pick(reference))
-        self.samples += 1
+        self._sums.extend(self._add(values, label, np.empty(0) if reference is None else self._pick(reference)))
 
-    @abstractmethod
     def value(self) -> float:
         """The metric over all samples added.
 
         Raises:
             DataError: there were none.
         """
+        if not self.samples:
+            raise DataError(f"metric '{self.name}' was given no samples")
+        return float(self.of_sums(self.contributions().sum(axis=0)))
+
+    def contributions(self) -> NDArray[np.float64]:
+        """The two numbers of each sample, in the order added: [samples, 2]. The metric is `of_sums` of their sums."""
+        return np.array(self._sums, np.float64).reshape(-1, 2)
+
+    def of_sums(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The metric from sums over samples, [..., 2] → [...]: their ratio, unless a metric says otherwise."""
+        return np.asarray(sums[..., 0] / sums[..., 1])
 
     @abstractmethod
-    def _add(self, values: Array, label: Any, reference: Array) -> None: ...
+    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
+        """The two numbers of one sample."""
 
     def _pick(self, outputs: Outputs) -> Array:
         name = self._output or next(iter(outputs))
@@ -81,10 +98,6 @@ class Metric(ABC):
             raise DataError(f"output '{name}' holds NaN at sample {self.samples}")
         return values
 
-    def _refuse_empty(self) -> None:
-        if not self.samples:
-            raise DataError(f"metric '{self.name}' was given no samples")
-
 
 class TopK(Metric):
     """The share of rows whose label is among the k highest scores; equal scores rank by their index.
@@ -93,13 +106,10 @@ class TopK(Metric):
     """
 
     needs_labels = True
+    is_share = True
     k: ClassVar[int]
 
-    def __init__(self, output: str = "") -> None:
-        super().__init__(output)
-        self._hits = self._rows = 0
-
-    def _add(self, values: Array, label: Any, reference: Array) -> None:
+    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
         scores = _rows_of_scores(values, self.name)
         labels = np.asarray(label).reshape(-1)
         if labels.dtype.kind not in "iu":
@@ -116,13 +126,7 @@ class TopK(Metric):
         own = scores[np.arange(len(labels)), labels][:, None]
         before = np.arange(scores.shape[1])[None, :] < labels[:, None]
         rank = (scores > own).sum(axis=1) + ((scores == own) & before).sum(axis=1)
-        self._hits += int((rank < self.k).sum())
-        self._rows += len(labels)
-
-    def value(self) -> float:
-        """A share, 0 to 1."""
-        self._refuse_empty()
-        return self._hits / self._rows
+        return int((rank < self.k).sum()), len(labels)
 
 
 class Top1(TopK):
@@ -144,22 +148,13 @@ class Agreement(Metric):
 
     name = "agreement"
     needs_reference = True
+    is_share = True
 
-    def __init__(self, output: str = "") -> None:
-        super().__init__(output)
-        self._equal = self._rows = 0
-
-    def _add(self, values: Array, label: Any, reference: Array) -> None:
+    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
         _refuse_other_shape(values, reference, self.name)
         got = _rows_of_scores(values, self.name).argmax(axis=1)
         want = _rows_of_scores(reference, self.name).argmax(axis=1)
-        self._equal += int((got == want).sum())
-        self._rows += len(want)
-
-    def value(self) -> float:
-        """A share, 0 to 1."""
-        self._refuse_empty()
-        return self._equal / self._rows
+        return int((got == want).sum()), len(want)
 
 
 class MeanSquaredError(Metric):
@@ -169,19 +164,9 @@ class MeanSquaredError(Metric):
     needs_reference = True
     higher_is_better = False
 
-    def __init__(self, output: str = "") -> None:
-        super().__init__(output)
-        self._noise, self._elements = 0.0, 0
-
-    def _add(self, values: Array, label: Any, reference: Array) -> None:
+    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
         _refuse_other_shape(values, reference, self.name)
-        self._noise += float(np.square(_as_float64(values) - _as_float64(reference)).sum())
-        self._elements += values.size
-
-    def value(self) -> float:
-        """0 or more."""
-        self._refuse_empty()
-        return self._noise / self._elements
+        return float(np.square(_as_float64(values) - _as_float64(reference)).sum()), values.size
 
 
 class Cosine(Metric):
@@ -190,24 +175,14 @@ class Cosine(Metric):
     name = "cosine"
     needs_reference = True
 
-    def __init__(self, output: str = "") -> None:
-        super().__init__(output)
-        self._sum, self._rows = 0.0, 0
-
-    def _add(self, values: Array, label: Any, reference: Array) -> None:
+    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
         _refuse_other_shape(values, reference, self.name)
         rows = len(values) if values.ndim > 1 else 1
         got, want = _as_float64(values).reshape(rows, -1), _as_float64(reference).reshape(rows, -1)
         norms = np.linalg.norm(got, axis=1) * np.linalg.norm(want, axis=1)
         cosines = np.where(got.any(axis=1) | want.any(axis=1), 0.0, 1.0)
         np.divide((got * want).sum(axis=1), norms, out=cosines, where=norms > 0)
-        self._sum += float(cosines.sum())
-        self._rows += rows
-
-    def value(self) -> float:
-        """−1 to 1."""
-        self._refuse_empty()
-        return self._sum / self._rows
+        return float(cosines.sum()), rows
 
 
 class Sqnr(Metric):
@@ -216,22 +191,16 @@ class Sqnr(Metric):
     name = "sqnr_db"
     needs_reference = True
 
-    def __init__(self, output: str = "") -> None:
-        super().__init__(output)
-        self._signal = self._noise = 0.0
-
-    def _add(self, values: Array, label: Any, reference: Array) -> None:
+    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
         _refuse_other_shape(values, reference, self.name)
         want = _as_float64(reference)
-        self._signal += float(np.square(want).sum())
-        self._noise += float(np.square(_as_float64(values) - want).sum())
+        return float(np.square(want).sum()), float(np.square(_as_float64(values) - want).sum())
 
-    def value(self) -> float:
-        """Decibels."""
-        self._refuse_empty()
-        if self._noise == 0.0:
-            return math.inf
-        return 10 * math.log10(self._signal / self._noise) if self._signal > 0 else -math.inf
+    def of_sums(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Decibels, from signal and noise; without noise infinite, even where there is no signal."""
+        signal, noise = sums[..., 0], sums[..., 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(noise == 0.0, math.inf, 10 * np.log10(signal / noise))
 
 
 class Mean(Metric):
@@ -248,7 +217,6 @@ class Mean(Metric):
         self._function = function
         self.name = name
         self.higher_is_better = higher_is_better
-        self._sum = 0.0
 
     def add(self, outputs: Outputs, label: Any = None, reference: Outputs | None = None) -> None:
         """Call the user's function with all the outputs.
@@ -263,15 +231,9 @@ class Mean(Metric):
             number = math.nan
         if not math.isfinite(number):
             raise DataError(f"metric {self.name} must return a finite number, got {result!r} at sample {self.samples}")
-        self._sum += number
-        self.samples += 1
+        self._sums.extend((number, 1.0))
 
-    def value(self) -> float:
-        """In the function's own unit."""
-        self._refuse_empty()
-        return self._sum / self.samples
-
-    def _add(self, values: Array, label: Any, reference: Array) -> None:
+    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
         raise NotImplementedError  # `add` is overridden: the function sees all outputs
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import subprocess
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, BinaryIO, NoReturn
 
-from ..contracts import Artifact, Feeds, Runtime, Session, options_from
+from ..contracts import Artifact, Feeds, Profiles, Runtime, Session, options_from
 from ..errors import EngineError
-from . import machine, npz
+from . import affinity, energy, machine, npz, peaks, state
 from .engines import load_runtime
 from .latency import Sampler
 from .protocol import (
@@ -29,6 +31,8 @@ from .protocol import (
     read_message,
     write_message,
 )
+
+MIN_PROFILED_RUNS, MAX_PROFILED_RUNS = 5, 500
 
 
 def main() -> NoReturn:
@@ -80,10 +84,19 @@ class _Server:
         self._sampler: Sampler | None = None
         self._import_s = 0.0
         self._rss_before_open: int | None = None
+        self._reader = state.Reader()
+        self._read_at = 0.0  # when the machine's state was last read
         self._commands: dict[str, Callable[[dict[str, Any], list[bytes]], Message]] = {
             "open": self._open,
             "reopen": self._reopen,
             "measure": self._measure,
+            "serve": self._serve,
+            "observe": self._observe,
+            "energy": self._energy,
+            "meters": self._meters,
+            "peaks": self._peaks,
+            "pin": self._pin,
+            "profile": self._profile,
             "run": self._run,
             "memory": self._memory,
         }
@@ -139,14 +152,79 @@ class _Server:
     def _measure(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         if self._sampler is None:
             raise EngineError("nothing to measure: the worker was opened without inputs")
+        self._reader.load.begin()
         if header["warmup_s"] > 0:
             self._sampler.warm_up(header["warmup_s"])
         samples = self._sampler.block(header["seconds"], min_runs=header["min_runs"], max_runs=header["max_runs"])
-        return {}, [samples.astype("<f8").tobytes()]
+        self._reader.load.end()
+        due = time.monotonic() >= self._read_at + state.INTERVAL_S
+        return self._snapshot() if due else {}, [samples.astype("<f8").tobytes()]
+
+    def _serve(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        if self._sampler is None:
+            raise EngineError("nothing to measure: the worker was opened without inputs")
+        self._reader.load.begin()
+        samples = self._sampler.serve(header["rate_per_s"], header["seconds"], seed=header["seed"])
+        self._reader.load.end()
+        return self._snapshot(), [samples.astype("<f8").tobytes()]
+
+    def _observe(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        self._reader.load.begin()
+        time.sleep(header["seconds"])
+        self._reader.load.end()
+        return self._snapshot(), []
+
+    def _snapshot(self) -> dict[str, Any]:
+        """The machine's state, and what reading it took; between blocks, never while runs are timed."""
+        start = time.perf_counter()
+        self._read_at = time.monotonic()
+        snapshot = self._reader.read()
+        cost_s = time.perf_counter() - start
+        return {"state": snapshot.to_json(), "unread": self._reader.unread, "cost_s": cost_s}
 
     def _run(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         session = self._opened()
         return {}, [npz.dump(session.run(npz.load(blob))) for blob in blobs]
+
+    def _pin(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        return affinity.apply(header["cores"], header["nice"]).to_json(), []
+
+    def _meters(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        meters, reasons = energy.find_meters()
+        return {"count": len(meters), "reasons": reasons}, []
+
+    def _energy(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        sampler = self._sampler
+        if sampler is None:
+            raise EngineError("nothing to measure: the worker was opened without inputs")
+        meters = [make() for make in energy.find_meters()[0]]
+        try:
+            found = energy.measure_energy(meters, sampler.warm_up, header["seconds"], header["idle_s"])
+        except OSError as error:
+            raise EngineError(f"an energy sensor cannot be read any more: {error}") from error
+        finally:
+            for meter in meters:
+                meter.close()
+        return {"energy": [item.to_json() for item in found]}, []
+
+    def _profile(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        session = self._opened()
+        if not self._feeds:
+            raise EngineError("nothing to profile: the worker was opened without inputs")
+        if not isinstance(session, Profiles):
+            raise EngineError("this runtime's adapter tells no times of single nodes")
+        session.run(self._feeds[0])
+        start = time.perf_counter()
+        session.run(self._feeds[0])
+        once_s = max(time.perf_counter() - start, 1e-6)
+        runs = round(min(max(header["seconds"] / once_s, MIN_PROFILED_RUNS), MAX_PROFILED_RUNS))
+        return {"runs": runs, "layers": [asdict(item) for item in session.profile(self._feeds[0], runs)]}, []
+
+    def _peaks(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        try:
+            return {"peaks": asdict(peaks.measure(header["threads"]))}, []
+        except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+            return {"peaks": None, "reason": str(error)}, []
 
     def _memory(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         peak = machine.peak_rss_bytes()

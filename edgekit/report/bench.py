@@ -7,6 +7,7 @@ from typing import Any
 
 from ..measure.statistics import Estimate
 from . import units
+from .layers import energy_line, layer_lines, pinned_line
 from .layout import Ink, labelled, shorten
 from .text import placement_text
 
@@ -22,7 +23,7 @@ def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     ink = Ink(colour)
     latency, memory, why = result["latency"], result["memory"], result["not_measured"]
     lines = labelled("bundle", f"{result['bundle']}   {units.size(memory['model_bytes'])}", ink, width)
-    lines += labelled("device", _device(result["device"]), ink, width)
+    lines += labelled("device", device_line(result["device"]), ink, width)
     lines += labelled("runtime", _runtime(result["runtime"]), ink, width)
     placement = result["placement"]
     lines += labelled(
@@ -30,13 +31,28 @@ def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     )
     for key in ("p50_s", "p90_s", "p99_s"):
         lines += labelled(key.removesuffix("_s"), _percentile(latency, key, why), ink, width)
-    if result["throughput_per_s"] is not None:
+    lines += _mode_lines(result, ink, width)
+    if result["stopped"]:
+        lines += labelled("time", stopped_line(result["stopped"], "p50"), ink, width)
+    lines += labelled("cold start", _cold_start(result["cold_start"]), ink, width)
+    if result["harness"]["p50_s"] is not None:
+        lines += labelled(
+            "harness", f"{units.latency(result['harness']['p50_s'])} a run: the null runtime's p50", ink, width
+        )
+    if result["throughput_per_s"] is not None and result["mode"] == "latency":
         lines += labelled("throughput", f"{units.count(result['throughput_per_s'])} runs/s", ink, width)
     peak = memory["peak_rss_bytes"]
     text = f"{units.size(peak)} at its peak" if peak is not None else f"not known: {why['memory.peak_rss_bytes']}"
+    if memory.get("peak_above_engine_bytes") is not None:
+        text += f", {units.size(memory['peak_above_engine_bytes'])} of it above the idle engine"
     lines += labelled("memory", text, ink, width)
     if result["energy_j"] is None and "energy_j" in why:
         lines += labelled("energy", f"not measured: {why['energy_j']}", ink, width)
+    elif result["energy_j"] is not None:
+        lines += labelled("energy", energy_line(result["energy_j"]), ink, width)
+    if result.get("pinned"):
+        lines += labelled("pinned", pinned_line(result["pinned"]), ink, width)
+    lines += layer_lines(result, ink, width)
     if result["samples"]:
         lines += labelled("samples", result["samples"], ink, width)
     steady = result["verdict"] == "steady"
@@ -49,9 +65,7 @@ def _percentile(latency: Mapping[str, Any], key: str, why: Mapping[str, str]) ->
     value = latency[key]
     if value is None:
         return f"not stated: {why[f'latency.{key}']}"
-    found = Estimate(value["value"], value["low"], value["high"])
-    unit = units.time_unit(found.value)
-    text = units.interval(found, unit, units.time_decimals(found.value, unit) + 1)
+    text = percentile_line(value)
     if key != "p50_s":
         return text
     processes = latency["processes"]
@@ -59,7 +73,59 @@ def _percentile(latency: Mapping[str, Any], key: str, why: Mapping[str, str]) ->
     return f"{text}   ({100 * latency['confidence']:.0f} % confidence, {runs})"
 
 
-def _device(device: Mapping[str, Any]) -> str:
+def percentile_line(value: Mapping[str, float]) -> str:
+    """``0.212 ms ±0.001``."""
+    found = Estimate(value["value"], value["low"], value["high"])
+    unit = units.time_unit(found.value)
+    return units.interval(found, unit, units.time_decimals(found.value, unit) + 1)
+
+
+def stopped_line(stopped: Mapping[str, Any], what: str) -> str:
+    """Why the measurement ended: known well enough, or the time was spent."""
+    took, reached, asked = units.duration(stopped["elapsed_s"]), stopped["reached"], stopped["precision"]
+    known = "is not known" if reached is None else f"is known to ±{reached:.1%}"
+    if stopped["because"] == "precise":
+        return f"stopped after {took}: {what} {known}, ±{asked:.1%} was asked"
+    if stopped["because"] == "time":
+        wish = "" if asked is None else f", ±{asked:.1%} was asked"
+        return f"the time was spent after {took}: {what} {known}{wish}"
+    return f"as long as was asked: {took}"
+
+
+def _cold_start(cold: Mapping[str, Any]) -> str:
+    parts = {"engine": "import_s", "model": "load_s", "first run": "first_run_s"}
+    known = [f"{name} {units.latency(cold[key])}" for name, key in parts.items() if cold[key] is not None]
+    return f"{units.latency(cold['first_result_s'])} to the first result: {', '.join(known)}"
+
+
+def _mode_lines(result: Mapping[str, Any], ink: Ink, width: int) -> list[str]:
+    """The answer to the question of a mode other than latency."""
+    mode = result["mode"]
+    told = result.get(mode) if mode != "latency" else None
+    if told is None:
+        return []
+    if mode == "throughput":
+        rate = told["per_s"]
+        known = "" if rate["low"] is None else f" ({units.count(rate['low'])} to {units.count(rate['high'])})"
+        return labelled(mode, f"{units.count(rate['value'])} runs/s{known} in {told['streams']} streams", ink, width)
+    if mode == "server":
+        share = told["missed_share"]
+        known = "" if share["low"] is None else f" ({share['low']:.2%} to {share['high']:.2%})"
+        text = f"{told['misses']} of {told['requests']} requests missed the deadline of "
+        text += f"{units.latency(told['deadline_s'])} at {told['rate_per_s']:g} a second: {share['value']:.2%}{known}"
+        return labelled(mode, text, ink, width)
+    first, last, ratio, drift = (told[key] for key in ("first_p50_s", "last_p50_s", "ratio", "drift_per_minute"))
+    if ratio is None:
+        text = "the runs at the ends are too few to compare"
+    else:
+        ends = f"{percentile_line(first)} at first, {percentile_line(last)} at last"
+        text = f"{ends}: {ratio['value']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {told['verdict']}"
+    text += f"; drift {drift['value']:+.2%} a minute ({drift['low']:+.2%} to {drift['high']:+.2%})"
+    return labelled(mode, f"{text}; {told['thermal']}: {told['thermal_reason']}", ink, width)
+
+
+def device_line(device: Mapping[str, Any]) -> str:
+    """Its name, architecture, cores and system."""
     name = device.get("board") or device.get("cpu") or "unknown device"
     parts = [f"{name} ({device.get('machine')})"]
     if device.get("usable_cores"):
@@ -92,14 +158,28 @@ def evaluate_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     lines += labelled("runtime", _runtime(result["runtime"]), ink, width)
     lines += labelled("data", f"{result['data']}   {samples}", ink, width)
     value = "exact" if metric["value"] is None else units.metric(name, metric["value"])
+    value += _bounds(name, metric.get("interval"))
     lines += [ink.label(f"{shorten(name, 24):<12}") + ("" if len(name) < 12 else "  ") + ink.good(value)]
     if metric["reference"] is None:
         lines += labelled("reference", "not known: name the model with --source", ink, width)
     else:
-        reference = units.metric(name, metric["reference"])
+        reference = units.metric(name, metric["reference"]) + _bounds(name, metric.get("reference_interval"))
         lines += labelled("reference", f"{reference}   {metric['reference_source']}", ink, width)
     if metric["drop"] is not None:
         drop = metric["drop"]
         word = "worse by" if drop > 0 else "better by"
-        lines += labelled("drop", "none" if drop == 0 else f"{word} {units.metric(name, abs(drop))}", ink, width)
+        text = "none" if drop == 0 else f"{word} {units.metric(name, abs(drop))}"
+        lines += labelled("drop", text + _bounds(name, metric.get("drop_interval")), ink, width)
+    if metric.get("verdict"):
+        told = {"indistinguishable": "not distinguishable from the reference on these samples"}
+        verdict = told.get(metric["verdict"], f"{metric['verdict']} than the reference")
+        lines += labelled("verdict", f"{verdict} ({100 * metric['confidence']:.0f} % confidence)", ink, width)
     return "\n".join(lines)
+
+
+def _bounds(name: str, interval: Mapping[str, float] | None) -> str:
+    return (
+        ""
+        if interval is None
+        else f" ({units.metric(name, interval['low'])} to {units.metric(name, interval['high'])})"
+    )

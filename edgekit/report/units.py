@@ -23,6 +23,11 @@ def time_unit(seconds: float) -> str:
     return "ns" if seconds > 0 else "ms"
 
 
+def seconds_in(unit: str) -> float:
+    """How long one ``unit`` is: 0.001 for ms."""
+    return _SECONDS[unit]
+
+
 def time_in(unit: str, seconds: float, decimals: int | None = None) -> str:
     """``0.21 ms``."""
     value = seconds / _SECONDS[unit]

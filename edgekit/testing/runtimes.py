@@ -21,7 +21,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Runtime, Session, Tolerance, options_from
+from ..contracts import (
+    Array,
+    Artifact,
+    Feeds,
+    Outputs,
+    Placement,
+    Profiles,
+    Runtime,
+    Session,
+    Tolerance,
+    options_from,
+)
 from ..errors import EngineError, UsageError
 from ..measure.parity import ParityMeter
 
@@ -85,6 +96,16 @@ class RuntimeConformance:
         )
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert result.stdout.strip() == "[]"
+
+    def test_times_of_nodes_if_it_tells_them(self, runtime_case: RuntimeCase) -> None:
+        """`contracts.Profiles` is optional: the times are finite, and the session works on as before."""
+        session = runtime_case.open(threads=1)
+        if isinstance(session, Profiles):
+            times = session.profile(runtime_case.feeds, 3)
+            assert times
+            assert all(item.name and item.op_type and 0 <= item.time_s < 60 for item in times)
+        assert session.run(runtime_case.feeds).keys() == runtime_case.expected.keys()
+        session.close()
 
     def test_computes_what_is_expected(self, runtime_case: RuntimeCase) -> None:
         """Right names, dtypes, shapes and values."""

@@ -123,3 +123,31 @@ def test_the_harness_costs_less_than_two_microseconds() -> None:
         costs.append((time.perf_counter() - start) / len(samples))
         assert np.median(samples) < 1e-6
     assert min(costs) < 2e-6
+
+
+def test_requests_are_served_at_their_arrivals() -> None:
+    session = Recorder(0.001)
+    latencies = Sampler(session, feeds(2)).serve(100.0, 1.0, seed=3)
+    assert 60 <= len(latencies) <= 140  # Poisson: 100 ± 4·√100
+    assert latencies.min() >= 0.001
+    assert np.median(latencies) < 0.004
+    assert session.calls[:4] == [0, 1, 0, 1]
+
+
+def test_arrivals_are_a_seeds() -> None:
+    sampler = Sampler(Recorder(), feeds(1))
+    first, second, other = (len(sampler.serve(500.0, 0.1, seed=seed)) for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_requests_that_wait_have_waited() -> None:
+    """Twice as many as can be served: the queue grows, and so does the latency; it ends all the same."""
+    start = time.perf_counter()
+    latencies = Sampler(Recorder(0.01), feeds(1)).serve(200.0, 0.4, seed=0)
+    assert time.perf_counter() - start < 3
+    assert latencies[-1] > 0.2
+    assert latencies[-10:].mean() > 2 * latencies[:10].mean()
+
+
+def test_one_request_at_least() -> None:
+    assert len(Sampler(Recorder(), feeds(1)).serve(0.001, 0.01)) == 1

@@ -1,0 +1,79 @@
+"""Keep this process on some cores, and change its priority. Nothing beyond this process is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+
+def parse_cores(text: str) -> tuple[int, ...]:
+    """``0,2-3`` → (0, 2, 3).
+
+    Raises:
+        UsageError: not a list of cores.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UsageError(f"'{text}' is not a list of cores", fix="Write 0,2-3.")
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What is in force after `apply`."""
+
+    cores: tuple[int, ...] | None  # that the process may run on; None: the system does not tell
+    nice: int | None
+    refused: tuple[str, ...] = ()  # what the system did not allow, in its words
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        cores = None if self.cores is None else list(self.cores)
+        return {"cores": cores, "nice": self.nice, "refused": list(self.refused)}
+
+
+def apply(cores: Sequence[int] | None, nice: int | None) -> Applied:
+    """Keep every thread of this process, those that an engine started included, on ``cores``, at priority ``nice``.
+
+    Args:
+        cores: numbers of logical cores; None: as it is.
+        nice: −20 (first) to 19; below 0 mostly needs a privilege; None: as it is.
+    """
+    refused: list[str] = []
+    if cores is not None:
+        _for_all_threads(f"cores {','.join(map(str, cores))}", lambda tid: _set_cores(tid, cores), refused)
+    if nice is not None:
+        _for_all_threads(f"nice {nice}", lambda tid: os.setpriority(os.PRIO_PROCESS, tid, nice), refused)
+    return Applied(
+        cores=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
+        nice=os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
+        refused=tuple(dict.fromkeys(refused)),
+    )
+
+
+def _set_cores(tid: int, cores: Sequence[int]) -> None:
+    os.sched_setaffinity(tid, cores)
+
+
+def _for_all_threads(what: str, change: Callable[[int], None], refused: list[str]) -> None:
+    """On Linux affinity and priority are each thread's own; new threads take over their maker's."""
+    for tid in _threads():
+        try:
+            change(tid)
+        except ProcessLookupError:  # it ended meanwhile
+            continue
+        except (OSError, AttributeError) as error:
+            refused.append(f"{what}: {error.strerror if isinstance(error, OSError) else 'not on this system'}")
+
+
+def _threads() -> list[int]:
+    tasks = Path("/proc/self/task")
+    return sorted(int(path.name) for path in tasks.iterdir()) if tasks.is_dir() else [0]

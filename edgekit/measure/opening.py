@@ -1,0 +1,69 @@
+"""What must hold of every worker before it is measured: its nodes are where they should be, it stays on its cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..contracts import Artifact, Feeds, NodePlacement, Placement
+from ..errors import PlacementError
+from .affinity import Applied
+from .client import Worker
+
+OpenWorker = Callable[[Artifact, str, Any, Sequence[Feeds]], Worker]
+
+
+def checked(open_worker: OpenWorker, expected: Mapping[str, int]) -> OpenWorker:
+    """``open_worker``, which now raises PlacementError where nodes run on a device that export had none of them on.
+
+    Args:
+        open_worker: starts a worker.
+        expected: a bundle's placement: device → number of nodes; empty: not known, and nothing is checked.
+    """
+
+    def opened(artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
+        worker = open_worker(artifact, runtime, options, feeds)
+        error = misplaced(worker.info.placement, expected)
+        if error is not None:
+            worker.close()
+            raise error
+        return worker
+
+    return opened
+
+
+def misplaced(placement: Placement, expected: Mapping[str, int]) -> PlacementError | None:
+    """The error for nodes on another device than any that is expected, with the engine's own reason; None: all well."""
+    strays = [node for node in placement.nodes if node.device not in expected]
+    if not expected or not strays:
+        return None
+    return PlacementError(
+        f"{len(strays)} of {len(placement.nodes)} nodes run on the {_devices(strays)} here; "
+        f"the bundle was exported with all of them on the {' and '.join(expected)}",
+        details=stray_lines(strays),
+        fix="What would be measured is not what was exported. Is the driver of the device installed?",
+    )
+
+
+def stray_lines(strays: Iterable[NodePlacement]) -> list[str]:
+    """``Erf  (encoder.layers.0.mlp.act)   QNN: operators of type `Erf` are not supported``, a line a node."""
+    return [f"{node.op_type}  ({node.name})  {node.reason or node.device}" for node in strays]
+
+
+def pinned(
+    open_worker: OpenWorker, cores: Sequence[int] | None, nice: int | None, applied: list[Applied]
+) -> OpenWorker:
+    """``open_worker``, which now keeps each worker on ``cores``, at priority ``nice``, and notes what was allowed."""
+    if cores is None and nice is None:
+        return open_worker
+
+    def opened(artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
+        worker = open_worker(artifact, runtime, options, feeds)
+        applied.append(worker.pin(cores, nice))
+        return worker
+
+    return opened
+
+
+def _devices(strays: Sequence[NodePlacement]) -> str:
+    return " and ".join(dict.fromkeys(node.device for node in strays))

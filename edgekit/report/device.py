@@ -1,0 +1,37 @@
+"""What `doctor --device` found, as a person reads it."""
+
+from __future__ import annotations
+
+from ..devices.examine import DeviceReport
+from . import units
+from .layout import Ink, labelled
+
+
+def device_text(report: DeviceReport, colour: bool, width: int) -> str:
+    """The device, its Python, its engines; what is missing comes with the line that installs it."""
+    ink = Ink(colour)
+    facts = report.device
+    name = facts["board"] or facts["cpu"] or "unknown CPU"
+    cpu = f"{name} ({facts['machine']}), {facts['usable_cores']} of {facts['cores']} cores usable"
+    lines = labelled("device", f"{report.url}   {cpu}", ink, width)
+    if facts["memory_bytes"]:
+        lines += labelled("memory", units.size(facts["memory_bytes"]), ink, width)
+    if facts["emulated"]:
+        lines += labelled("emulated", f"by {facts['emulated']}: its latencies say nothing about a real one", ink, width)
+    lines += labelled("python", f"{facts['python']}   {report.python}", ink, width)
+    for part in (report.numpy, *report.engines):
+        lines += labelled(part.name, part.version or ink.bad(str(part.problem)), ink, width)
+    lines += labelled("cache", report.cache, ink, width)
+    if report.unverified:
+        lines += labelled("note", report.unverified, ink, width)
+    missing = report.missing
+    if missing:
+        lines += ["", ink.bad("not ready: on the device, type")]
+        lines += [f"  {ink.label(part.install)}" for part in missing]
+        lines += [
+            "or, without a network or pip there, from here:",
+            f"  edgekit doctor --device '{report.url}' --install",
+        ]
+    else:
+        lines += labelled("verdict", "ready", ink, width)
+    return "\n".join(lines)

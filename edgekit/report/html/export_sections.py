@@ -1,0 +1,155 @@
+"""What the page tells of an export: the candidates and the pick, accuracy against latency, parity, passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...measure.statistics import Samples
+from ...results import CandidateResult, ExportResult
+from ...results_store.exports import export_result
+from .. import units
+from ..text import parity_line, source_line
+from . import figures
+from .markup import Child, Markup, el, facts, table
+
+
+def sections(
+    value: Mapping[str, Any], series: Mapping[str, Samples], id: str
+) -> Iterator[tuple[str, list[Child | figures.Figure]]]:
+    """(heading, content) of each section.
+
+    Args:
+        value: the object of ``export --json``.
+        series: candidate → its raw latencies.
+        id: what the ids of figures begin with.
+    """
+    result = export_result(value)
+    timed = [(item.name, item.latency.p50_s.to_json(), item.name == result.chosen) for item in _timed(result)]
+    yield (
+        "Candidates",
+        [
+            el("p", source_line(result.source)),
+            _candidates(result),
+            el("p", "~ from the short first round: clearly slower, so not measured further.")
+            if _screened(result)
+            else None,
+            el("p", f"Not measured here: {result.measured}.") if result.measured else None,
+            figures.intervals(f"{id}-p50", _finite(timed), "Median latency of the candidates"),
+        ],
+    )
+    yield (
+        "Speed and accuracy",
+        [
+            figures.distribution(f"{id}-ecdf", _ordered(result, series), "candidate"),
+            _scatter(result, id),
+        ],
+    )
+    yield "Parity with the reference", [_parity(result), _kept_float(result)]
+    yield "The graph", [_graph(result), _passes(result)]
+
+
+def _candidates(result: ExportResult) -> Markup:
+    metric = next((item.metric.name for item in result.candidates if item.metric), "")
+    titles = ["candidate", "threads", "nodes", "size", "p50", metric or "metric", "SQNR", "remark"]
+    rows = [_row(item, item.name == result.chosen) for item in result.candidates]
+    mark = next(number for number, item in enumerate(result.candidates) if item.name == result.chosen)
+    return table("Every way to ship the model that was tried", titles, rows, numeric=range(1, 7), mark=mark)
+
+
+def _row(item: CandidateResult, picked: bool) -> list[Child]:
+    remark = f"rejected: {item.rejected}" if item.rejected else (item.note or "")
+    latency = item.latency
+    return [
+        item.name,
+        str(item.options.get("threads") or ""),
+        units.count(item.nodes) if item.nodes is not None else "",
+        units.size(item.size_bytes) if item.size_bytes is not None else "",
+        ("~" if latency.screening else "") + units.interval(latency.p50_s) if latency else "",
+        units.metric(item.metric.name, item.metric.value) if item.metric else "",
+        units.decibels(item.parity.sqnr_db) if item.parity else "",
+        el("strong", "◀ picked", f"; {remark}" if remark else None) if picked else remark,
+    ]
+
+
+def _timed(result: ExportResult) -> list[CandidateResult]:
+    return [item for item in result.candidates if item.latency]
+
+
+def _screened(result: ExportResult) -> bool:
+    return any(item.latency and item.latency.screening for item in result.candidates)
+
+
+def _finite(rows: list[tuple[str, dict[str, float], bool]]) -> list[tuple[str, dict[str, float], bool]]:
+    return [(name, {key: v for key, v in p50.items() if v == v}, picked) for name, p50, picked in rows]
+
+
+def _ordered(result: ExportResult, series: Mapping[str, Samples]) -> dict[str, Samples]:
+    """In the order of the table: the pick first."""
+    return {item.name: series[item.name] for item in result.candidates if item.name in series}
+
+
+def _scatter(result: ExportResult, id: str) -> figures.Figure | None:
+    """Latency against the metric; where there is none, against the signal-to-noise ratio to the reference."""
+    metric = next((item.metric.name for item in result.candidates if item.metric), None)
+    points: list[dict[str, Any]] = []
+    shown: list[list[str]] = []
+    for item in _timed(result):
+        if metric is not None and item.metric is not None:
+            y, text = item.metric.value, units.metric(metric, item.metric.value)
+        elif metric is None and item.parity is not None and item.parity.sqnr_db < float("inf"):
+            y, text = item.parity.sqnr_db, units.decibels(item.parity.sqnr_db)
+        else:
+            continue
+        assert item.latency is not None
+        p50 = item.latency.p50_s
+        points.append({"name": item.name, "p50_s": p50.value, "y": y, "picked": item.name == result.chosen})
+        shown.append([item.name, units.interval(p50), text])
+    return figures.scatter(f"{id}-scatter", points, metric or "SQNR (dB)", shown)
+
+
+def _parity(result: ExportResult) -> Markup | None:
+    parity = result.pick.parity
+    if parity is None:
+        return None
+    rows: list[list[Child]] = [
+        [name, units.decibels(row["sqnr_db"]), units.number(row["max_abs"]), units.number(row["rel_l2"])]
+        for name, row in parity.outputs.items()
+    ]
+    listed = table("The pick, output by output", ["output", "SQNR", "max abs", "rel L2"], rows, numeric=(1, 2, 3))
+    return el("div", el("p", parity_line(parity)), listed if rows else None)
+
+
+def _kept_float(result: ExportResult) -> Markup | None:
+    kept = result.pick.kept_float
+    if not kept:
+        return None
+    names = el("ul", [el("li", el("code", name)) for name in kept])
+    return el("details", el("summary", f"{len(kept)} nodes kept in floating point to hold the accuracy"), names)
+
+
+def _graph(result: ExportResult) -> Markup:
+    before, after = result.graph_nodes
+    calibration = result.calibration or {}
+    size = units.size(result.size_bytes)
+    return facts(
+        [
+            ("nodes", f"{before} exported, {after} after the passes" if before else None),
+            ("opset", str(result.opset) if result.opset else None),
+            ("size", f"{size}, in fp32 {units.size(result.fp32_size_bytes)}" if result.fp32_size_bytes else size),
+            ("calibrated on", f"{calibration['samples']} samples" if calibration.get("samples") else None),
+            ("self-test of the bundle", result.self_test),
+            ("the work took", units.duration(sum(seconds for _, seconds in result.stages))),
+        ]
+    )
+
+
+def _passes(result: ExportResult) -> Markup | None:
+    if not result.passes:
+        return None
+    rows: list[list[Child]] = [
+        [item.name, f"{item.nodes_before} → {item.nodes_after}" if item.modified else "no change", item.detail]
+        for item in result.passes
+    ]
+    listed = table("Passes that every candidate shares", ["pass", "nodes", "what it did"], rows, numeric=(1,))
+    return el("details", el("summary", f"{len(rows)} passes"), listed)

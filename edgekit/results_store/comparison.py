@@ -1,0 +1,106 @@
+"""Two kept results beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import DataError
+from ..measure.statistics import Estimate
+from .index import summary
+from .record import Record, device_name
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The ratio of two medians that were measured apart, and what else differed between the two."""
+
+    a: Record
+    b: Record
+    p50_a: Estimate  # seconds
+    p50_b: Estimate
+    ratio: Estimate  # b over a: below 1, b is faster
+    differences: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Literal["faster", "slower", "indistinguishable"]:
+        """What b is against a."""
+        if self.ratio.low <= 1 <= self.ratio.high:
+            return "indistinguishable"
+        return "faster" if self.ratio.high < 1 else "slower"
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``results compare --json`` (schema 1)."""
+        return {
+            "schema": 1,
+            "a": {"result": self.a.id, "p50_s": self.p50_a.to_json()},
+            "b": {"result": self.b.id, "p50_s": self.p50_b.to_json()},
+            "ratio": self.ratio.to_json(),
+            "verdict": self.verdict,
+            "differences": list(self.differences),
+            "interleaved": False,
+        }
+
+
+def compare_records(a: Record, b: Record) -> Comparison:
+    """Compare the median latencies of two kept results.
+
+    Raises:
+        DataError: a result states no median with an interval.
+    """
+    first, second = _median(a), _median(b)
+    return Comparison(a, b, first, second, ratio(first, second), tuple(_differences(a, b)))
+
+
+def ratio(a: Estimate, b: Estimate) -> Estimate:
+    """B / a of two independent estimates, with an interval from theirs.
+
+    On the logarithms x = ln a, y = ln b, each with its interval [low, high], the difference d = y − x has
+
+        low  = d − sqrt((y − y_low)² + (x_high − x)²),   high = d + sqrt((y_high − y)² + (x − x_low)²)
+
+    Source: Zou and Donner, "Construction of confidence limits about effect measures: a general approach", Statistics in
+    Medicine 27 (2008): MOVER, the method of variance estimates recovery.
+    """
+    x, x_low, x_high = (math.log(value) for value in (a.value, a.low, a.high))
+    y, y_low, y_high = (math.log(value) for value in (b.value, b.low, b.high))
+    d = y - x
+    low, high = d - math.hypot(y - y_low, x_high - x), d + math.hypot(y_high - y, x - x_low)
+    return Estimate(math.exp(d), math.exp(low), math.exp(high))
+
+
+def _median(record: Record) -> Estimate:
+    row = summary(record)
+    value, low, high = row["p50_s"], row["p50_low_s"], row["p50_high_s"]
+    if value is None or low is None or high is None or low <= 0:
+        raise DataError(
+            f"result {record.id} ({record.kind}) states no median latency with an interval",
+            fix="Compare results of edgekit bench, or of an export that measured here.",
+        )
+    return Estimate(value, low, high)
+
+
+def _differences(a: Record, b: Record) -> Iterator[str]:
+    """Whatever else may explain a difference in speed."""
+    if a.bundle_sha256 != b.bundle_sha256:
+        yield f"bundle: {a.bundle or 'unknown'} and {b.bundle or 'unknown'}"
+    if a.fingerprint != b.fingerprint:
+        yield f"device: {device_name(a.device)} and {device_name(b.device)}"
+    for name in sorted(set(a.versions) | set(b.versions)):
+        if a.versions.get(name) != b.versions.get(name):
+            yield f"version of {name}: {a.versions.get(name, 'none')} and {b.versions.get(name, 'none')}"
+    left, right = _options(a), _options(b)
+    for name in sorted(set(left) | set(right)):
+        if left.get(name) != right.get(name):
+            yield f"option {name}: {left.get(name)} and {right.get(name)}"
+    for name, record in (("a", a), ("b", b)):
+        verdict = record.value.get("verdict")
+        if verdict in ("noisy", "drifting"):
+            yield f"{name} was {verdict} itself"
+
+
+def _options(record: Record) -> Mapping[str, Any]:
+    runtime = record.value.get("runtime")
+    return runtime.get("options", {}) if isinstance(runtime, Mapping) else {}

@@ -1,0 +1,95 @@
+"""A kept export as the value it was made from, so that it is told by the same code as a fresh one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..contracts import PassRecord, Tolerance
+from ..errors import DataError
+from ..measure.statistics import Estimate
+from ..results import CandidateResult, ExportResult, Latency, MetricReport, ParityReport
+
+
+def export_result(value: Mapping[str, Any]) -> ExportResult:
+    """The reverse of `ExportResult.to_json`; raw samples are not in it.
+
+    Raises:
+        DataError: the object is not a whole export's.
+    """
+    try:
+        return _export(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"this is not a whole result of an export: {type(error).__name__} {error}") from error
+
+
+def _export(value: Mapping[str, Any]) -> ExportResult:
+    return ExportResult(
+        target=value["target"],
+        bundle=Path(value["bundle"]),
+        size_bytes=value["size_bytes"],
+        fp32_size_bytes=value["fp32_size_bytes"],
+        source=value["source"],
+        passes=tuple(PassRecord(**item) for item in value.get("passes", ())),
+        candidates=tuple(_candidate(item) for item in value["candidates"]),
+        chosen=value["chosen"],
+        reason=value["reason"],
+        placement=value["placement"],
+        measured=value["not_measured_because"],
+        calibration=value["calibration"],
+        stages=tuple((item["name"], item["seconds"]) for item in value["stages"]),
+        opset=value["opset"],
+        graph_nodes=(value["nodes"]["exported"], value["nodes"]["after_passes"]),
+        self_test=value["self_test"],
+    )
+
+
+def _candidate(item: Mapping[str, Any]) -> CandidateResult:
+    return CandidateResult(
+        name=item["name"],
+        runtime=item["runtime"],
+        precision=item["precision"],
+        options=item["options"],
+        size_bytes=item["size_bytes"],
+        nodes=item["nodes"],
+        parity=_parity(item["parity"]) if item["parity"] else None,
+        metric=MetricReport(**item["metric"]) if item["metric"] else None,
+        latency=_latency(item["latency"]) if item["latency"] else None,
+        kept_float=tuple(item["kept_float"]),
+        rejected=item["rejected"],
+        note=item["note"],
+    )
+
+
+def _latency(item: Mapping[str, Any]) -> Latency:
+    p90 = item["p90_s"]
+    return Latency(
+        estimate(item["p50_s"]), estimate(p90) if p90 else None, item["n"], item["processes"], item["screening"]
+    )
+
+
+def _parity(item: Mapping[str, Any]) -> ParityReport:
+    return ParityReport(
+        passed=item["passed"],
+        max_abs=_number(item["max_abs"]),
+        rel_l2=_number(item["rel_l2"]),
+        sqnr_db=_number(item["sqnr_db"]),
+        samples=item["samples"],
+        tolerance=Tolerance(**item["tolerance"]),
+        reference=item["reference"],
+        misses=tuple(item["misses"]),
+        outputs={name: {key: _number(v) for key, v in row.items()} for name, row in item["outputs"].items()},
+    )
+
+
+def estimate(item: Mapping[str, Any]) -> Estimate:
+    """From its JSON; an interval that the samples did not support is null there and not a number here."""
+    ends = [math.nan if item[key] is None else float(item[key]) for key in ("low", "high")]
+    return Estimate(float(item["value"]), *ends)
+
+
+def _number(value: float | None) -> float:
+    """Null stands for infinity: the signal-to-noise ratio of equal outputs."""
+    return math.inf if value is None else value

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import betainc
+
+from edgekit.measure.early_stopping import allowed_over, minimum_samples, queries_under, upper_bound
+
+
+@pytest.mark.parametrize(("q", "n"), [(0.5, 11), (0.9, 64), (0.95, 130), (0.97, 219), (0.99, 662), (0.999, 6636)])
+def test_minimum_samples_are_loadgens(q: float, n: int) -> None:
+    # Published by MLPerf and obtained from LoadGen's own early_stopping.cc.
+    assert minimum_samples(q) == n
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 200), st.sampled_from([0.5, 0.9, 0.95, 0.99]), st.sampled_from([0.9, 0.99]))
+def test_queries_under_is_the_smallest_that_holds(t: int, q: float, confidence: float) -> None:
+    h = queries_under(t, q, confidence)
+    assert betainc(h, t + 1, q) <= 1 - confidence + 1e-12
+    assert h == 1 or betainc(h - 1, t + 1, q) > 1 - confidence - 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 20_000), st.sampled_from([0.5, 0.9, 0.99]))
+def test_allowed_over_is_the_largest_that_holds(n: int, q: float) -> None:
+    t = allowed_over(n, q)
+    assert t == 0 or n >= queries_under(t, q) + t
+    assert n < queries_under(t + 1, q) + t + 1
+    assert (t == 0) == (n < minimum_samples(q))
+
+
+def test_upper_bound_drops_the_slowest() -> None:
+    series = np.random.default_rng(0).permutation(np.arange(1.0, 663.0))
+    assert upper_bound(series, 0.99) == 662.0  # t = 1: nothing may be dropped
+    assert upper_bound(series[:661], 0.99) is None
+    t = allowed_over(662, 0.9)
+    assert t > 30
+    assert upper_bound(series, 0.9) == 662 - (t - 1)
+
+
+def test_upper_bound_holds_with_its_confidence() -> None:
+    random = np.random.default_rng(1)
+    held = sum((upper_bound(random.random(1000), 0.9) or 0.0) >= 0.9 for _ in range(1000))
+    assert held >= 980
+
+
+def test_impossible_arguments() -> None:
+    with pytest.raises(ValueError, match="must hold, got t=-1"):
+        queries_under(-1, 0.9)

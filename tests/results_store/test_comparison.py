@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.errors import DataError
+from edgekit.measure.statistics import Estimate
+from edgekit.report.kept import conclusion
+from edgekit.results_store import Record
+from edgekit.results_store.comparison import compare_records, ratio
+
+
+def bench(p50: float, half: float, **changes: Any) -> Record:
+    value = {"latency": {"p50_s": {"value": p50, "low": p50 - half, "high": p50 + half}}, "bundle": "a.edgekit"}
+    fields: dict[str, Any] = {"bundle_sha256": "1", "fingerprint": "2", "versions": {"edgekit": "0.1.0"}}
+    return Record("a", "bench", "", {**value, **changes.pop("value", {})}, **{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("b", "verdict", "words"),
+    [
+        (0.5, "faster", "b is 2.0x faster than a."),
+        (2.0, "slower", "b is 2.0x slower than a."),
+        (1.02, "indistinguishable", "Not"),
+    ],
+)
+def test_the_verdict(b: float, verdict: str, words: str) -> None:
+    found = compare_records(bench(1.0, 0.03), bench(b, 0.03))
+    assert found.verdict == verdict
+    assert conclusion(found).startswith(words)
+    assert found.to_json()["interleaved"] is False
+
+
+def test_what_else_differed_is_named() -> None:
+    other = bench(
+        1.0, 0.1, bundle_sha256="x", fingerprint="y", versions={"edgekit": "0.2.0"}, device={"cpu": "Other"},
+        value={"runtime": {"name": "r", "options": {"threads": 2}}, "verdict": "noisy"},
+    )  # fmt: skip
+    assert compare_records(bench(1.0, 0.1, device={"cpu": "One"}), other).differences == (
+        "bundle: a.edgekit and a.edgekit",
+        "device: One and Other",
+        "version of edgekit: 0.1.0 and 0.2.0",
+        "option threads: None and 2",
+        "b was noisy itself",
+    )
+    assert compare_records(bench(1.0, 0.1), bench(1.0, 0.1)).differences == ()
+
+
+def test_the_interval_of_the_ratio_covers() -> None:
+    """Two means of normal samples, 2,000 times: about 95 % of the intervals hold the true ratio."""
+    random = np.random.default_rng(0)
+    error = 0.02
+    hits = 0
+    for x, y in zip(random.normal(1.0, error, 2000), random.normal(1.5, 1.5 * error, 2000), strict=True):
+        found = ratio(Estimate(x, x - 1.96 * error, x + 1.96 * error), Estimate(y, y - 2.94 * error, y + 2.94 * error))
+        hits += found.low <= 1.5 <= found.high
+    assert 0.93 < hits / 2000 < 0.97
+
+
+def test_a_result_without_a_median_cannot_be_compared() -> None:
+    nothing = Record("e1", "evaluate", "", {"metric": {"name": "top1", "value": 1.0}})
+    with pytest.raises(DataError, match=r"result e1 \(evaluate\) states no median latency with an interval"):
+        compare_records(bench(1.0, 0.1), nothing)
