@@ -40,6 +40,7 @@ def bench(
     warmup_s: float = 0.3,
     seconds: float | None = None,
     mode: Mode | None = None,
+    batch: int | None = None,
     profile: bool = False,
     cores: Sequence[int] | None = None,
     nice: int | None = None,
@@ -57,6 +58,7 @@ def bench(
         warmup_s: untimed runs before a process's first block.
         seconds: instead of ``precision`` and ``max_time_s``: so much time for timed runs, in exactly ``processes``.
         mode: `Throughput`, `Sustained` or `Server` of `measure.modes`; None: one run at a time.
+        batch: samples in one run, for a model whose first axis is free; None: as the golden inputs come.
         profile: also time each layer.
         cores: keep the measured processes on these logical cores.
         nice: their priority, −20 (first) to 19; what the system does not allow is told, no error.
@@ -80,6 +82,7 @@ def bench(
                 warmup_s=warmup_s,
                 seconds=seconds,
                 mode=mode,
+                batch=batch,
                 profile=profile,
                 cores=cores,
                 nice=nice,
@@ -98,6 +101,7 @@ def bench(
                 options=bundle.options(**({} if threads is None else {"threads": threads})),
                 plan=plan,
                 mode=mode,
+                batch=batch,
                 profile=profile,
                 cores=cores,
                 nice=nice,

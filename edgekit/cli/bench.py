@@ -18,6 +18,7 @@ EXAMPLE = """
 edgekit bench build.edgekit
 edgekit bench build.edgekit --precision 1% --max-time 5m
 edgekit bench build.edgekit --profile
+edgekit bench build.edgekit --mode throughput --streams 2 --threads 1 --batch 8
 edgekit bench build.edgekit --mode sustained --duration 30m
 edgekit bench build.edgekit --mode server --rate 50 --deadline 20ms --json
 """
@@ -45,6 +46,7 @@ edgekit bench build.edgekit --mode server --rate 50 --deadline 20ms --json
     help="One run at a time, as many as it can, for long, or at the random arrivals of requests.",
 )
 @click.option("--streams", type=click.IntRange(min=1), metavar="N", help="throughput: processes at once. Default: 2.")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Samples in one run; needs a free first axis.")
 @click.option("--duration", type=duration, metavar="TIME", help="sustained: how long. Default: 30m.")
 @click.option("--rate", type=float, metavar="R", help="server: requests a second, on average.")
 @click.option("--deadline", type=duration, metavar="TIME", help="server: a later result is a miss.")
@@ -61,6 +63,7 @@ def command(
     processes: int,
     seconds: float | None,
     mode: str,
+    batch: int | None,
     profile: bool,
     cores: str | None,
     nice: int | None,
@@ -84,6 +87,7 @@ def command(
         processes=processes,
         seconds=seconds,
         mode=_mode(mode, load),
+        batch=batch,
         profile=profile,
         cores=None if cores is None else parse_cores(cores),
         nice=nice,

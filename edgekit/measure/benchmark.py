@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..contracts import Artifact, Feeds, Progress, Quiet
 from ..errors import UsageError
 from .affinity import Applied
+from .batching import batched
 from .client import Memory, Worker, WorkerInfo
 from .extras import Extras, measure_extras, memory_json
 from .modes import Mode
@@ -71,6 +72,7 @@ class Measured:
     mode: str = "latency"
     extras: Extras = field(default_factory=Extras)
     pinned: Applied | None = None  # cores and priority of the last process; None: not asked for
+    batch: int | None = None  # samples in one run; None: as the golden inputs come
     told: Mapping[str, Any] | None = None  # the answer to the question of another mode than that
 
 
@@ -82,6 +84,7 @@ def benchmark_bundle(
     options: Mapping[str, Any],
     plan: Plan,
     mode: Mode | None = None,
+    batch: int | None = None,
     profile: bool = False,
     cores: Sequence[int] | None = None,
     nice: int | None = None,
@@ -96,6 +99,7 @@ def benchmark_bundle(
         options: session options.
         plan: how long, in how many fresh processes.
         mode: how the device is loaded; None: one run at a time.
+        batch: samples in one run, for a model whose first axis is free; None: as the golden inputs come.
         profile: also time each layer, with the engine's own timers, in a process of its own.
         cores: keep the processes on these cores; see `affinity.apply`.
         nice: their priority.
@@ -109,6 +113,8 @@ def benchmark_bundle(
     feeds = [inputs for inputs, _ in bundle.golden()]
     if not feeds:
         raise UsageError("the bundle holds no golden inputs to measure with")
+    if batch is not None:
+        feeds = batched(feeds, bundle.artifact.inputs, batch)
     watch, applied = StateWatch(), list[Applied]()
     open_worker = pinned(checked(open_worker, bundle.expected_placement), cores, nice, applied)
     harness_p50_s = price_of_harness(bundle, open_worker, feeds)
@@ -142,6 +148,7 @@ def benchmark_bundle(
         mode="latency" if mode is None else mode.name,
         extras=extras,
         pinned=applied[-1] if applied else None,
+        batch=batch,
         told=told,
     )
 
@@ -211,6 +218,7 @@ def to_json(
         "cold_start": cold_start(measured.infos),
         "harness": {"p50_s": measured.harness_p50_s},
         "mode": measured.mode,
+        "batch": measured.batch,
         **({} if measured.told is None else {measured.mode: dict(measured.told)}),
         "throughput_per_s": 1 / summary.mean_s if summary.mean_s > 0 else None,
         "memory": memory,
