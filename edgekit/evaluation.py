@@ -39,6 +39,7 @@ class EvalResult:
     runtime: str
     version: str
     options: dict[str, Any]
+    device: dict[str, Any]  # see `measure.machine.describe`
     interval: Estimate | None = None  # of the value; None: one sample, or all alike
     reference_interval: Estimate | None = None
     drop_interval: Estimate | None = None  # paired: over the same samples; None also where only a number is recorded
@@ -79,6 +80,7 @@ class EvalResult:
             },
             "data": self.data,
             "samples": self.samples,
+            "device": self.device,
             "runtime": {"name": self.runtime, "version": self.version, "options": self.options},
         }
 
@@ -202,6 +204,7 @@ def evaluate(
                         baseline.add(expected, sample.label, expected)
                 progress.step(meter.samples, len(dataset))
             version = worker.info.version
+        described = place.describe()
     if reference is not None:
         known: tuple[float | None, str | None] = (baseline.value(), f"{reference.name}, same samples")
     else:
@@ -218,6 +221,7 @@ def evaluate(
         runtime=use.name,
         version=version,
         options=options,
+        device=described,
         interval=metric_interval(meter),
         reference_interval=None if reference is None else metric_interval(baseline),
         drop_interval=None if reference is None else drop_interval(meter, baseline),

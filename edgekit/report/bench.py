@@ -9,6 +9,7 @@ from ..measure.statistics import Estimate
 from . import units
 from .layers import energy_line, layer_lines, pinned_line
 from .layout import Ink, labelled, shorten
+from .state import state_line
 from .text import placement_text
 
 
@@ -40,7 +41,7 @@ def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
             "harness", f"{units.latency(result['harness']['p50_s'])} a run: the null runtime's p50", ink, width
         )
     if result["throughput_per_s"] is not None and result["mode"] == "latency":
-        lines += labelled("throughput", f"{units.count(result['throughput_per_s'])} runs/s", ink, width)
+        lines += labelled("throughput", _rate(result["throughput_per_s"], result["batch"]), ink, width)
     peak = memory["peak_rss_bytes"]
     text = f"{units.size(peak)} at its peak" if peak is not None else f"not known: {why['memory.peak_rss_bytes']}"
     if memory.get("peak_above_engine_bytes") is not None:
@@ -52,6 +53,8 @@ def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
         lines += labelled("energy", energy_line(result["energy_j"]), ink, width)
     if result.get("pinned"):
         lines += labelled("pinned", pinned_line(result["pinned"]), ink, width)
+    if result["state"]:
+        lines += labelled("state", state_line(result["state"]), ink, width)
     lines += layer_lines(result, ink, width)
     if result["samples"]:
         lines += labelled("samples", result["samples"], ink, width)
@@ -107,7 +110,8 @@ def _mode_lines(result: Mapping[str, Any], ink: Ink, width: int) -> list[str]:
     if mode == "throughput":
         rate = told["per_s"]
         known = "" if rate["low"] is None else f" ({units.count(rate['low'])} to {units.count(rate['high'])})"
-        return labelled(mode, f"{units.count(rate['value'])} runs/s{known} in {told['streams']} streams", ink, width)
+        text = f"{_rate(rate['value'], result['batch'])}{known} in {told['streams']} streams"
+        return labelled(mode, text, ink, width)
     if mode == "server":
         share = told["missed_share"]
         known = "" if share["low"] is None else f" ({share['low']:.2%} to {share['high']:.2%})"
@@ -122,6 +126,12 @@ def _mode_lines(result: Mapping[str, Any], ink: Ink, width: int) -> list[str]:
         text = f"{ends}: {ratio['value']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {told['verdict']}"
     text += f"; drift {drift['value']:+.2%} a minute ({drift['low']:+.2%} to {drift['high']:+.2%})"
     return labelled(mode, f"{text}; {told['thermal']}: {told['thermal_reason']}", ink, width)
+
+
+def _rate(runs_per_s: float, batch: int | None) -> str:
+    """``412 runs/s``, and with a batch of 8 ``3.3 k samples/s``, which is what the user waits for."""
+    text = f"{units.count(runs_per_s)} runs/s"
+    return text if batch is None else f"{text} of {batch}: {units.count(runs_per_s * batch)} samples/s"
 
 
 def device_line(device: Mapping[str, Any]) -> str:
@@ -155,6 +165,7 @@ def evaluate_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     name = str(metric["name"])
     samples = f"{result['samples']} sample{'s' if result['samples'] != 1 else ''}"
     lines = labelled("bundle", result["bundle"], ink, width)
+    lines += labelled("device", device_line(result["device"]), ink, width)
     lines += labelled("runtime", _runtime(result["runtime"]), ink, width)
     lines += labelled("data", f"{result['data']}   {samples}", ink, width)
     value = "exact" if metric["value"] is None else units.metric(name, metric["value"])

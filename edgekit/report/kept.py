@@ -172,7 +172,10 @@ def sentence_of(kind: str, value: Mapping[str, Any]) -> tuple[str, str]:
         if drop == 0:
             return f"{name} is {shown}, the same as the reference.", "good"
         word = "worse" if drop > 0 else "better"
-        return f"{name} is {shown}, {units.metric(name, abs(drop))} {word} than the reference.", ""
+        unclear = (
+            ", which these samples do not tell from chance" if metric.get("verdict") == "indistinguishable" else ""
+        )
+        return f"{name} is {shown}, {units.metric(name, abs(drop))} {word} than the reference{unclear}.", ""
     return "", ""
 
 

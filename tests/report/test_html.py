@@ -129,7 +129,12 @@ COMPARE: dict[str, Any] = {
 }  # fmt: skip
 EVALUATE: dict[str, Any] = {
     "schema": 1, "bundle": "net.edgekit", "data": "test.npz", "samples": 899,
-    "metric": {"name": "top1", "value": 0.98, "reference": 0.98, "drop": 0.0, "reference_source": "PyTorch"},
+    "metric": {
+        "name": "top1", "value": 0.981, "reference": 0.982, "drop": 0.001, "reference_source": "PyTorch",
+        "interval": {"low": 0.971, "high": 0.989}, "reference_interval": {"low": 0.972, "high": 0.991},
+        "drop_interval": {"low": -0.002, "high": 0.004}, "confidence": 0.95, "verdict": "indistinguishable",
+    },
+    "device": DEVICE,
     "runtime": {"name": "onnxruntime", "version": "1.32.0", "options": {"threads": 1}},
 }  # fmt: skip
 
@@ -194,7 +199,12 @@ def test_each_kind_of_result_tells_what_it_holds(records: dict[str, Record]) -> 
         "Overview", "3.0x faster than openvino fp32, top1 97.90 % instead of 98.00 %", "◀ picked",
         "rejected: top1 drops by 0.48", "0.21 ms", "p99 needs 662 samples, have 600",
         "Noisy: measure again on a quieter machine (the medians of 3 processes differ by 7%).", "b is faster than a.",
-        "top1 is 98.00 %, the same as the reference.", "PyTorch 2.13.0 fp32 → bundle: 34 dB", "encoder.1.conv",
+        "top1 is 98.10 %, 0.10 % worse than the reference, which these samples do not tell from chance.",
+        "97.10 % to 98.90 %",
+        "-0.20 % to 0.40 %",
+        "not distinguishable",
+        "PyTorch 2.13.0 fp32 → bundle: 34 dB",
+        "encoder.1.conv",
         "throttle events meanwhile 2", "edgekit bench 'my net.edgekit'", "not measured: no counter here",
         "Tester 9000", "Latency while measured", "Roofline", "Temperature",
     ):  # fmt: skip

@@ -197,13 +197,20 @@ def _metric(value: Mapping[str, Any]) -> Markup:
     def shown(key: str) -> str | None:
         return units.metric(name, metric[key]) if isinstance(metric.get(key), (int, float)) else None
 
-    interval = [shown(end) for end in ("low", "high")]
+    def between(key: str) -> str | None:
+        found = metric.get(key)
+        return found and " to ".join(units.metric(name, found[end]) for end in ("low", "high"))
+
+    verdict = metric.get("verdict")
     return facts(
         [
             (name, shown("value") or "exact"),
-            ("95 % interval", " to ".join(filter(None, interval)) if all(interval) else None),
+            ("its 95 % interval", between("interval")),
             ("reference", shown("reference") and f"{shown('reference')} ({metric.get('reference_source')})"),
+            ("the reference's 95 % interval", between("reference_interval")),
             ("worse by", shown("drop")),
+            ("95 % interval of that", between("drop_interval")),
+            ("against the reference", "not distinguishable" if verdict == "indistinguishable" else verdict),
             ("data", f"{value.get('data')}, {units.count(value.get('samples') or 0)} samples"),
         ]
     )

@@ -31,6 +31,8 @@ def state(value: Mapping[str, Any], id: str) -> Iterator[Child | figures.Figure]
     cores: dict[str, list[tuple[float, float]]] = {}
     sensors: dict[str, list[tuple[float, float]]] = {}
     load: dict[str, list[tuple[float, float]]] = {}
+    gpu_clocks: dict[str, list[tuple[float, float]]] = {}
+    gpu_power: dict[str, list[tuple[float, float]]] = {}
     for item in moments:
         at = item["time_s"]
         clocks = item.get("frequencies_hz") or ()
@@ -41,8 +43,19 @@ def state(value: Mapping[str, Any], id: str) -> Iterator[Child | figures.Figure]
             sensors.setdefault(str(name), []).append((at, degrees))
         if item.get("other_load") is not None:
             load.setdefault("other processes", []).append((at, 100 * item["other_load"]))
+        for number, gpu in enumerate(item.get("gpus") or ()):
+            name = f"GPU {number}: {gpu.get('name') or 'unnamed'}"
+            for told, key, scale in (
+                (gpu_clocks, "sm_clock_hz", 1e9),
+                (gpu_power, "power_w", 1),
+                (sensors, "temperature_c", 1),
+            ):
+                if gpu.get(key) is not None:
+                    told.setdefault(name, []).append((at, gpu[key] / scale))
     yield figures.series(f"{id}-clock", "Clock of the cores", "GHz", cores, "GHz")
     yield figures.series(f"{id}-heat", "Temperature", "°C", sensors, "°C")
+    yield figures.series(f"{id}-gpu-clock", "Clock of the GPUs", "GHz", gpu_clocks, "GHz")
+    yield figures.series(f"{id}-gpu-power", "Power of the GPUs", "W", gpu_power, "W")
     yield figures.series(f"{id}-load", "Load from other processes", "% of all cores", load, "%")
     unread = value.get("unread") or {}
     if unread:
