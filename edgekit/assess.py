@@ -40,8 +40,18 @@ class Assessed:
         """One line: why it is out."""
         return self.reason if self.error is None else str(self.error).splitlines()[0]
 
-    def result(self, variant: Variant | None) -> CandidateResult:
-        """The row for the table and the JSON; ``variant`` is its fastest combination of session options, if timed."""
+    @property
+    def best(self) -> Variant | None:
+        """The variant that stands for it: the fastest of those that got furthest in the race; None: not timed here."""
+        return min(self.variants, key=lambda item: (not item.finished, not item.blocks, item.p50_s), default=None)
+
+    def result(self, baseline: Variant | None = None) -> CandidateResult:
+        """The row for the table and the JSON.
+
+        Args:
+            baseline: the fp32 variant that its speed is compared with.
+        """
+        variant = self.best
         options = variant.in_force if variant else self.options or self.candidate.options
         return CandidateResult(
             name=self.candidate.name,
@@ -52,7 +62,7 @@ class Assessed:
             nodes=sum(self.placement.values()) if self.placement else None,
             parity=self.check.parity if self.check else None,
             metric=self.check.metric if self.check else None,
-            latency=variant.latency() if variant and self.passed else None,
+            latency=variant.latency(baseline) if variant and self.passed else None,
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
             rejected=self.why_not,

@@ -134,7 +134,7 @@ def export(
             with stages.stage("find where it diverges"):
                 _raise_why(assessed, job)
         with stages.stage("measure"):
-            picked, finalists = _pick(assessed, job, max_time_s)
+            picked, finalists, baseline = _pick(assessed, job, max_time_s)
         with stages.stage("bundle and self-test"):
             _, self_test = pack_bundle(picked, finalists, job, records, destination, overwrite)
     return ExportResult(
@@ -144,7 +144,7 @@ def export(
         fp32_size_bytes=_fp32_size(assessed),
         source={**model.to_json(), "macs": analyze(graph, _example_dims(model)).macs},
         passes=records,
-        candidates=_table(assessed, finalists, picked),
+        candidates=_table(assessed, picked, baseline),
         chosen=picked.candidate.name,
         reason=_reason(assessed, picked, job),
         placement=dict(picked.placement or {}),
@@ -154,7 +154,7 @@ def export(
         opset=profile.export.opset,
         graph_nodes=(exported_nodes, count_nodes(graph)),
         self_test=self_test,
-        samples=_samples(assessed, finalists),
+        samples=_samples(assessed),
     )
 
 
@@ -277,44 +277,37 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
     raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
 
 
-def _pick(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[Assessed, list[Variant]]:
-    """The candidate with the lowest p50, with the variants that were measured to the end, the best first.
+def _pick(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[Assessed, list[Variant], Variant | None]:
+    """The candidate with the lowest p50; the variants that were measured to the end, the best first; fp32's best.
 
     Where this machine cannot stand for the device nothing is measured, and the profile's order decides.
     """
-    from .selection import contenders, race
+    from .selection import contenders, fp32_baseline, race
 
     passed = [item for item in assessed if item.passed]
     variants = [variant for item in passed for variant in item.variants]
     if not variants:
-        return passed[0], []
-    finalists = contenders(variants)
-    race(finalists, job, max_time_s)
-    finalists.sort(key=lambda variant: variant.p50_s)
+        return passed[0], [], None
+    baseline = fp32_baseline(variants)
+    finalists = race(contenders(variants), baseline, job, max_time_s)
     winner = finalists[0].built.candidate.name
-    return next(item for item in passed if item.candidate.name == winner), finalists
+    return next(item for item in passed if item.candidate.name == winner), finalists, baseline
 
 
-def _table(assessed: Sequence[Assessed], finalists: Sequence[Variant], picked: Assessed) -> tuple[CandidateResult, ...]:
+def _table(assessed: Sequence[Assessed], picked: Assessed, baseline: Variant | None) -> tuple[CandidateResult, ...]:
     """Every candidate's result: the pick first, then the others by p50, those that are out last."""
 
-    def order(item: Assessed) -> tuple[bool, bool, float]:
-        variant = _best(item, finalists)
-        return item is not picked, not item.passed, variant.p50_s if variant else 0.0
+    def order(item: Assessed) -> tuple[bool, bool, bool, float]:
+        variant = item.best
+        finished = variant is not None and variant.finished
+        return item is not picked, not item.passed, not finished, variant.p50_s if variant else 0.0
 
-    return tuple(item.result(_best(item, finalists)) for item in sorted(assessed, key=order))
-
-
-def _best(item: Assessed, finalists: Sequence[Variant]) -> Variant | None:
-    """The variant that stands for a candidate: its fastest in the final, else in the screening."""
-    raced = [variant for variant in finalists if variant.built is item.built]
-    return min(raced or item.variants, key=lambda variant: variant.p50_s, default=None)
+    return tuple(item.result(baseline) for item in sorted(assessed, key=order))
 
 
-def _samples(assessed: Sequence[Assessed], finalists: Sequence[Variant]) -> dict[str, Samples]:
+def _samples(assessed: Sequence[Assessed]) -> dict[str, Samples]:
     """Candidate → the raw latencies that its result states."""
-    found = ((item.candidate.name, _best(item, finalists)) for item in assessed)
-    return {name: variant.blocks or [[variant.screening_s]] for name, variant in found if variant is not None}
+    return {item.candidate.name: item.best.samples for item in assessed if item.best is not None}
 
 
 def _fp32_size(assessed: Sequence[Assessed]) -> int | None:

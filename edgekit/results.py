@@ -19,7 +19,8 @@ class Latency:
     p90_s: Estimate | None
     n: int
     processes: int
-    screening: bool  # True: measured only in the first, short round, because it was clearly slower
+    screening: bool  # True: measured only shortly, because it was clearly slower
+    speedup: Estimate | None = None  # the fastest fp32 candidate's p50 ÷ this one's, paired; None: did not race
 
     def to_json(self) -> dict[str, Any]:
         """As in `bench --json`; a percentile that n cannot support is null."""
@@ -29,6 +30,7 @@ class Latency:
             "n": self.n,
             "processes": self.processes,
             "screening": self.screening,
+            "speedup_over_fp32": self.speedup.to_json() if self.speedup else None,
         }
 
 

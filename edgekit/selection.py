@@ -1,14 +1,19 @@
-"""The fastest wins, measured: a short round for every candidate, then fresh interleaved processes for the contenders.
+"""The fastest wins, measured: a short look at every candidate, then fresh interleaved processes for the contenders.
 
-Round 1 (screening): one process a candidate, every combination of its session options, a few runs each.
-Round 2 (final): the variants within `CONTENDER_RATIO` of the best are measured in several fresh processes each. In
-every process round all contenders are open at once and take turns in short blocks, so that a slow minute of the machine
-hits all of them alike.
+Screening: one process a candidate, every combination of its session options, a few runs each. Candidates are looked at
+minutes apart, and a machine may run at half its speed in between, so this decides only who cannot win.
+
+Race: the best of them, and the fastest fp32 candidate to compare with, are measured in several fresh processes each. In
+every process round all of them are open at once and take turns in short blocks, so that a slow minute of the machine
+hits all alike: the ratio of two medians of one round is known far better than either median. After the first round
+those that are clearly slower leave.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -21,12 +26,18 @@ import numpy as np
 from .candidates import Built, Job, open_worker
 from .contracts import Array
 from .devices.local import Worker
-from .measure.statistics import Estimate, summarize
+from .measure.statistics import Estimate, mean_interval, percentile, summarize
 from .results import Latency
 
-CONTENDER_RATIO = 1.3
-"""A variant whose screening p50 is above this multiple of the best one's is out: screening is good to about 10 %."""
-MAX_CONTENDERS = 5
+SCREENING_RATIO = 1.6
+"""A variant whose screening p50 is above this multiple of the best one's does not take part in the race."""
+MAX_CONTENDERS = 6
+RACE_RATIO = 1.3
+"""A variant whose p50 is above this multiple of the best one's in the first round of the race leaves it."""
+MAX_FINALISTS = 4
+PRECISION = 0.05
+"""Rounds go on until the winner's gain over fp32 is known to ± this share of it, or `MORE_S` seconds are spent."""
+MORE_S = 8.0
 SCREEN_S = 0.25
 """Seconds of timed runs a variant in the screening; at least `SCREEN_RUNS` runs, whatever they take."""
 SCREEN_RUNS = 12
@@ -36,7 +47,7 @@ BLOCKS = 6
 BLOCK_RUNS = 4
 
 
-@dataclass
+@dataclass(eq=False)
 class Variant:
     """A built candidate with one combination of session options, and its samples."""
 
@@ -45,28 +56,54 @@ class Variant:
     screening_s: Array = field(default_factory=lambda: np.empty(0))  # seconds a run, [runs]
     blocks: list[list[Array]] = field(default_factory=list)  # [process][block] → seconds a run
     in_force: Mapping[str, Any] = field(default_factory=dict)
+    left: bool = False  # it left the race after the first round
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was measured to the end."""
+        return bool(self.blocks) and not self.left
+
+    @property
+    def samples(self) -> list[list[Array]]:
+        """What its latency is computed from: ``[process][block]`` of the race, else of the screening."""
+        return self.blocks or [[self.screening_s]]
 
     @property
     def p50_s(self) -> float:
-        """Median of the final samples, else of the screening's."""
-        if self.blocks:
-            return float(np.median(np.concatenate([block for process in self.blocks for block in process])))
-        return float(np.median(self.screening_s))
+        """The geometric mean of its processes' medians, as in `statistics.percentile_interval`."""
+        medians = [percentile(np.concatenate(process), 0.5) for process in self.samples]
+        return float(np.exp(np.mean(np.log(np.maximum(medians, 1e-9)))))
 
-    def latency(self) -> Latency:
-        """Percentiles with intervals over all that was sampled in the last round it took part in."""
-        blocks = self.blocks or [[self.screening_s]]
-        summary = summarize(blocks)
+    def latency(self, baseline: Variant | None = None) -> Latency:
+        """Percentiles with intervals over all that was sampled in the last round it took part in.
+
+        Args:
+            baseline: the fp32 variant to compare with; None: nothing is compared.
+        """
+        summary = summarize(self.samples)
         # A short round of a slow model may be too correlated to say more than between which runs its median lies.
-        everything = np.concatenate([block for process in blocks for block in process])
+        everything = np.concatenate([block for process in self.samples for block in process])
         bounds = Estimate(self.p50_s, float(everything.min()), float(everything.max()))
         return Latency(
             p50_s=summary.p50 or bounds,
             p90_s=summary.p90,
             n=summary.n,
-            processes=len(blocks),
-            screening=not self.blocks,
+            processes=len(self.samples),
+            screening=not self.finished,
+            speedup=None if baseline is None else speedup(self, baseline),
         )
+
+
+def speedup(variant: Variant, baseline: Variant) -> Estimate | None:
+    """How many times as fast as ``baseline``: its p50 ÷ the variant's, round by round, and Student's t interval.
+
+    None where they did not share at least two rounds of the race.
+    """
+    if variant is baseline or not (variant.finished and baseline.finished):
+        return None
+    medians = [[percentile(np.concatenate(process), 0.5) for process in item.blocks] for item in (baseline, variant)]
+    ratios = [theirs / max(ours, 1e-9) for theirs, ours in zip(*medians, strict=True)]
+    return mean_interval(ratios) if len(ratios) > 1 else None
 
 
 def cores() -> tuple[int, ...]:
@@ -91,32 +128,75 @@ def screen(built: Built, variants: Sequence[Mapping[str, Any]], worker: Worker, 
 
 
 def contenders(variants: Sequence[Variant]) -> list[Variant]:
-    """The variants that may be the fastest: close to the best in the screening, the best first."""
+    """The variants that may be the fastest: not far from the best in the screening, the best first."""
     ranked = sorted(variants, key=lambda item: item.p50_s)
-    limit = ranked[0].p50_s * CONTENDER_RATIO if ranked else 0.0
+    limit = ranked[0].p50_s * SCREENING_RATIO if ranked else 0.0
     return [item for item in ranked if item.p50_s <= limit][:MAX_CONTENDERS]
 
 
-def race(finalists: Sequence[Variant], job: Job, max_time_s: float) -> None:
-    """Measure the finalists in interleaved blocks, in several fresh processes each; fills their ``blocks``.
+def fp32_baseline(variants: Sequence[Variant]) -> Variant | None:
+    """The fastest variant in fp32 in the screening: what the others' gain is stated against."""
+    plain = [item for item in variants if item.built.candidate.precision == "fp32"]
+    return min(plain, key=lambda item: item.p50_s, default=None)
 
-    Stops early, after a whole process round, when ``max_time_s`` is spent.
+
+def race(entrants: Sequence[Variant], baseline: Variant | None, job: Job, max_time_s: float) -> list[Variant]:
+    """Measure in interleaved blocks, in several fresh processes each; fills the variants' ``blocks``.
+
+    As many rounds as the target states, and more on a machine where they disagree (`PRECISION`). Stops early, after a
+    whole round, when ``max_time_s`` is spent.
+
+    Args:
+        entrants: those that may win.
+        baseline: takes part to the end, whatever its time; may be among the entrants.
+        job: the export.
+        max_time_s: seconds.
+
+    Returns:
+        Those that were measured to the end, the fastest first.
     """
     start, processes = time.monotonic(), max(1, job.target.measure.processes)
+    racing = [*entrants, *([baseline] if baseline is not None and baseline not in entrants else [])]
+    enough_s = math.inf  # when the rounds that the target states were over, and what may be spent on more
+    for number in itertools.count(1):
+        _round(racing, job)
+        if number == 1:
+            racing = _leave(racing, baseline)
+        job.progress.step(number, max(number, processes), "measuring the contenders")
+        ranked, now = sorted(racing, key=lambda variant: variant.p50_s), time.monotonic()
+        if number == processes:
+            enough_s = now + MORE_S
+        done = number >= processes and _precise(ranked[0], baseline)
+        if done or now > enough_s or now - start > max_time_s:
+            return ranked
+    raise AssertionError("the loop ends")
+
+
+def _precise(winner: Variant, baseline: Variant | None) -> bool:
+    gain = None if baseline is None else speedup(winner, baseline)
+    return gain is None or gain.relative_error <= PRECISION
+
+
+def _round(racing: Sequence[Variant], job: Job) -> None:
+    """One fresh process each, all open at once, in turns."""
     warmup_s = job.target.measure.warmup_s
-    for process in range(processes):
-        with contextlib.ExitStack() as stack:
-            workers = []
-            for variant in finalists:
-                worker = stack.enter_context(open_worker(variant.built, job, variant.options))
-                workers.append((variant, worker))
-                variant.blocks.append([])
-            for block in range(BLOCKS):
-                # Who goes first changes from block to block, so that nobody always follows the same neighbour.
-                turn = block % len(workers)
-                for variant, worker in workers[turn:] + workers[:turn]:
-                    warm = warmup_s if block == 0 else BLOCK_S / 4
-                    variant.blocks[-1].append(worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm))
-        job.progress.step(process + 1, processes, "measuring the contenders")
-        if time.monotonic() - start > max_time_s:
-            return
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for variant in racing:
+            workers.append((variant, stack.enter_context(open_worker(variant.built, job, variant.options))))
+            variant.blocks.append([])
+        for block in range(BLOCKS):
+            # Who goes first changes from block to block, so that nobody always follows the same neighbour.
+            turn = block % len(workers)
+            for variant, worker in workers[turn:] + workers[:turn]:
+                warm = warmup_s if block == 0 else BLOCK_S / 4
+                variant.blocks[-1].append(worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm))
+
+
+def _leave(racing: Sequence[Variant], baseline: Variant | None) -> list[Variant]:
+    """Mark those that are out after the first round as such; return the others and the baseline."""
+    ranked = sorted(racing, key=lambda variant: variant.p50_s)
+    for rank, variant in enumerate(ranked):
+        slow = variant.p50_s > ranked[0].p50_s * RACE_RATIO or rank >= MAX_FINALISTS
+        variant.left = slow and variant is not baseline
+    return [variant for variant in racing if not variant.left]

@@ -98,7 +98,7 @@ def _passes(passes: Sequence[PassRecord]) -> str:
 
 
 def _candidates(result: ExportResult, ink: Ink, width: int) -> list[str]:
-    """The table. A row: name, threads, nodes, size, p50, metric, SQNR, and what is worth knowing."""
+    """The table. A row: name, threads, nodes, size, p50, speed, metric, SQNR, and what is worth knowing."""
     # Columns are left out, the least telling first, until the table fits; at last names are shortened.
     for left_out in range(len(_EXPENDABLE) + 2):
         table = _cells(result, compact=left_out > len(_EXPENDABLE))
@@ -111,12 +111,12 @@ def _candidates(result: ExportResult, ink: Ink, width: int) -> list[str]:
     for item, line in zip(result.candidates, lines[1:], strict=True):
         out += _row(line.rstrip(), item, item.name == result.chosen, ink, width)
     if any(item.latency and item.latency.screening for item in result.candidates):
-        out.append(ink.faint(f"  {_SCREENING} from the short first round: clearly slower, so not measured further"))
+        out.append(ink.faint(f"  {_SCREENING} from a short round: not among the fastest, so not measured further"))
     return out
 
 
 _PICKED = "   ◀ picked"
-_COLUMNS = ("name", "threads", "nodes", "size", "p50", "metric", "SQNR")
+_COLUMNS = ("name", "threads", "nodes", "size", "p50", "speed", "metric", "SQNR")
 _EXPENDABLE = ("nodes", "size", "threads", "SQNR")
 
 
@@ -135,6 +135,7 @@ def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
             str(item.nodes) if item.nodes is not None else "",
             units.size(item.size_bytes) if item.size_bytes is not None else "",
             p50[index],
+            units.ratio_interval(item.latency.speedup) if item.latency and item.latency.speedup else "",
             units.metric(item.metric.name, item.metric.value) if item.metric else "",
             units.decibels(item.parity.sqnr_db) if item.parity else "",
         ]
@@ -142,7 +143,7 @@ def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
     ]
     rounds = {item.latency.processes for item in result.candidates if item.latency and not item.latency.screening}
     how = f" ({max(rounds)} process{'es' if max(rounds) > 1 else ''} each)" if rounds and not compact else ""
-    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", metric, "SQNR"]
+    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", "vs fp32", metric, "SQNR"]
     return [[title if any(row[i] for row in rows) else "" for i, title in enumerate(titles)], *rows]
 
 
@@ -201,14 +202,18 @@ def conclusion(result: ExportResult) -> str:
     Where nothing was gained (fp32 was picked) or measured, the pipeline's reason.
     """
     pick = result.pick
+    gain = pick.latency.speedup if pick.latency else None
     timed = [(item, item.latency) for item in result.candidates if item.latency and not item.rejected]
     plain = [pair for pair in timed if pair[0].precision == "fp32"]
     if pick.precision == "fp32" or pick.latency is None or not plain:
         return _sentence(result.reason)
-    fp32, latency = min(plain, key=lambda pair: pair[1].p50_s.value)
+    fp32, latency = min(plain, key=lambda pair: (pair[1].screening, pair[1].p50_s.value))
     ours, theirs = pick.latency.p50_s, latency.p50_s
-    if theirs.low <= ours.high:  # False where an end is NaN: a short round has no interval to overlap
+    overlap = theirs.low <= ours.high if gain is None else gain.low <= 1
+    if overlap:  # False where an end is NaN: a short round has no interval to overlap
         speed = f"Not distinguishable in speed from {fp32.name}"
+    elif gain is not None:
+        speed = f"{units.ratio_interval(gain)} faster than {fp32.name}"
     else:
         about = "About " if latency.screening else ""
         speed = f"{about}{units.ratio(theirs.value / ours.value)} faster than {fp32.name}"

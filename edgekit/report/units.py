@@ -105,6 +105,12 @@ def ratio(value: float) -> str:
     return f"{value:.2f}x" if value < 2 else f"{value:.1f}x"
 
 
+def ratio_interval(value: Estimate) -> str:
+    """``2.91x ±0.05``: the larger half of the interval, rounded up."""
+    half = max(value.value - value.low, value.high - value.value)
+    return f"{value.value:.2f}x ±{_ceil(half, 2):.2f}"
+
+
 def number(value: float) -> str:
     """Three significant digits: ``0.00123``, ``1.2e-07``."""
     return f"{value:.3g}"

@@ -64,9 +64,14 @@ def _candidate(item: Mapping[str, Any]) -> CandidateResult:
 
 
 def _latency(item: Mapping[str, Any]) -> Latency:
-    p90 = item["p90_s"]
+    p90, speedup = item["p90_s"], item.get("speedup_over_fp32")
     return Latency(
-        estimate(item["p50_s"]), estimate(p90) if p90 else None, item["n"], item["processes"], item["screening"]
+        p50_s=estimate(item["p50_s"]),
+        p90_s=estimate(p90) if p90 else None,
+        n=item["n"],
+        processes=item["processes"],
+        screening=item["screening"],
+        speedup=estimate(speedup) if speedup else None,
     )
 
 

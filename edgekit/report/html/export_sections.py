@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...measure.statistics import Samples
-from ...results import CandidateResult, ExportResult
+from ...results import CandidateResult, ExportResult, Latency
 from ...results_store.exports import export_result
 from .. import units
 from ..text import parity_line, source_line
@@ -25,13 +25,13 @@ def sections(
         id: what the ids of figures begin with.
     """
     result = export_result(value)
-    timed = [(item.name, item.latency.p50_s.to_json(), item.name == result.chosen) for item in _timed(result)]
+    timed = [(item.name, found.p50_s.to_json(), item.name == result.chosen) for item, found in _timed(result)]
     yield (
         "Candidates",
         [
             el("p", source_line(result.source)),
             _candidates(result),
-            el("p", "~ from the short first round: clearly slower, so not measured further.")
+            el("p", "~ from a short round: not among the fastest, so not measured further.")
             if _screened(result)
             else None,
             el("p", f"Not measured here: {result.measured}.") if result.measured else None,
@@ -51,10 +51,10 @@ def sections(
 
 def _candidates(result: ExportResult) -> Markup:
     metric = next((item.metric.name for item in result.candidates if item.metric), "")
-    titles = ["candidate", "threads", "nodes", "size", "p50", metric or "metric", "SQNR", "remark"]
+    titles = ["candidate", "threads", "nodes", "size", "p50", "vs fp32", metric or "metric", "SQNR", "remark"]
     rows = [_row(item, item.name == result.chosen) for item in result.candidates]
     mark = next(number for number, item in enumerate(result.candidates) if item.name == result.chosen)
-    return table("Every way to ship the model that was tried", titles, rows, numeric=range(1, 7), mark=mark)
+    return table("Every way to ship the model that was tried", titles, rows, numeric=range(1, 8), mark=mark)
 
 
 def _row(item: CandidateResult, picked: bool) -> list[Child]:
@@ -66,14 +66,15 @@ def _row(item: CandidateResult, picked: bool) -> list[Child]:
         units.count(item.nodes) if item.nodes is not None else "",
         units.size(item.size_bytes) if item.size_bytes is not None else "",
         ("~" if latency.screening else "") + units.interval(latency.p50_s) if latency else "",
+        units.ratio_interval(latency.speedup) if latency and latency.speedup else "",
         units.metric(item.metric.name, item.metric.value) if item.metric else "",
         units.decibels(item.parity.sqnr_db) if item.parity else "",
         el("strong", "◀ picked", f"; {remark}" if remark else None) if picked else remark,
     ]
 
 
-def _timed(result: ExportResult) -> list[CandidateResult]:
-    return [item for item in result.candidates if item.latency]
+def _timed(result: ExportResult) -> list[tuple[CandidateResult, Latency]]:
+    return [(item, item.latency) for item in result.candidates if item.latency]
 
 
 def _screened(result: ExportResult) -> bool:
@@ -94,15 +95,14 @@ def _scatter(result: ExportResult, id: str) -> figures.Figure | None:
     metric = next((item.metric.name for item in result.candidates if item.metric), None)
     points: list[dict[str, Any]] = []
     shown: list[list[str]] = []
-    for item in _timed(result):
+    for item, latency in _timed(result):
         if metric is not None and item.metric is not None:
             y, text = item.metric.value, units.metric(metric, item.metric.value)
         elif metric is None and item.parity is not None and item.parity.sqnr_db < float("inf"):
             y, text = item.parity.sqnr_db, units.decibels(item.parity.sqnr_db)
         else:
             continue
-        assert item.latency is not None
-        p50 = item.latency.p50_s
+        p50 = latency.p50_s
         points.append({"name": item.name, "p50_s": p50.value, "y": y, "picked": item.name == result.chosen})
         shown.append([item.name, units.interval(p50), text])
     return figures.scatter(f"{id}-scatter", points, metric or "SQNR (dB)", shown)
