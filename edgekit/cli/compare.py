@@ -33,7 +33,7 @@ edgekit compare old.edgekit new.edgekit --precision 0.5% --max-time 5m --json
 def command(
     console: Console, a: str, b: str, device: str, threads: int | None, precision: float, max_time: float
 ) -> None:
-    """Say whether bundle B is faster than bundle A.
+    """Faster, slower, or not distinguishable: two bundles in one run.
 
     Fresh processes of A, of B and again of A take turns in every round. The ratio of B's median latency to
     A's comes with its interval; A against itself must come out equal, or the machine cannot tell.

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -118,26 +120,19 @@ def test_what_others_do_between_our_blocks_does_not_count(tmp_path: Path, monkey
     assert meter.take() == 0.0
 
 
-def _spin(seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
-
-
 @pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs Linux")
 def test_a_busy_loop_in_another_process_is_seen() -> None:
-    spinner = multiprocessing.get_context("spawn").Process(target=_spin, args=(3.0,))
-    spinner.start()
-    time.sleep(1.0)
-    meter = LoadMeter()
-    meter.begin()
-    time.sleep(1.0)
-    meter.end()
-    load = meter.take()
-    spinner.terminate()
-    spinner.join()
-    import os
-
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.5)
+        meter = LoadMeter()
+        meter.begin()
+        time.sleep(1.0)
+        meter.end()
+        load = meter.take()
+    finally:
+        spinner.kill()
+        spinner.wait()
     assert load is not None and load > 0.4 / (os.cpu_count() or 1)
 
 
