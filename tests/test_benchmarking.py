@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekit.benchmarking import bench
@@ -17,7 +18,7 @@ from edgekit.measure.benchmark import dumps, to_text
 
 def test_the_json_is_what_the_design_says(make_bundle: Callable[..., Bundle]) -> None:
     bundle = make_bundle()
-    result = bench(bundle.path, seconds=0.5, processes=2)
+    result = bench(bundle.path, seconds=0.5, processes=3)
     value = json.loads(dumps(result.to_json()))
     assert value["schema"] == 1
     assert value["bundle"] == str(bundle.path)
@@ -27,10 +28,15 @@ def test_the_json_is_what_the_design_says(make_bundle: Callable[..., Bundle]) ->
     assert value["placement"] == {"CPU": 1}
     latency = value["latency"]
     for key in ("p50_s", "p90_s", "p99_s"):
-        assert 0 < latency[key]["low"] <= latency[key]["value"] <= latency[key]["high"] < 0.1
+        if latency[key] is None:  # this machine was too noisy just now: it must say so
+            assert value["not_measured"][f"latency.{key}"].startswith(f"{key.removesuffix('_s')} needs ")
+        else:
+            assert 0 < latency[key]["low"] <= latency[key]["value"] <= latency[key]["high"]
+            assert latency[key]["value"] < 0.1
     assert latency["confidence"] == 0.95
-    assert latency["processes"] == 2
-    assert value["throughput_per_s"] == pytest.approx(1 / latency["p50_s"]["value"], rel=0.9)
+    assert latency["processes"] == 3
+    times = np.concatenate([block for process in result.measured.samples for block in process])
+    assert value["throughput_per_s"] == pytest.approx(1 / times.mean())
     assert value["memory"]["model_bytes"] == bundle.model_bytes
     assert value["memory"]["peak_rss_bytes"] > 2**24
     assert (value["energy_j"] is None) == bool(value["not_measured"].get("energy_j"))
