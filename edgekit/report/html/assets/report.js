@@ -12,6 +12,23 @@
     return name.length <= most ? name : `${name.slice(0, most / 2)}…${name.slice(name.length - most / 2)}`;
   };
 
+  const LETTER = 6.8; // pixels, of a 12 px label, at most on average
+  const margin = (names, width) =>
+    Math.min(width * 0.5, 16 + LETTER * Math.max(...names.map((name) => clip(name, width).length)));
+
+  // Labels beside their dots that cover neither each other nor a dot: each takes the free line nearest to its own.
+  const placed = (points, label, x, y) => {
+    const taken = points.map((point) => ({ left: x(point) - 7, right: x(point) + 7, y: y(point) }));
+    return points.map((point) => {
+      const [left, top] = [x(point) + 9, y(point)];
+      const right = left + LETTER * label(point).length;
+      const free = (dy) => !taken.some((box) => left < box.right && box.left < right && Math.abs(top + dy - box.y) < 13);
+      const dy = [0, 14, -14, 28, -28, 42, -42, 56, 70, 84].find(free) ?? 98;
+      taken.push({ left, right, y: top + dy });
+      return { ...point, dy };
+    });
+  };
+
   const base = (width) => ({
     width,
     height: Math.round(Math.max(220, Math.min(360, width * 0.55))),
@@ -54,7 +71,7 @@
       Plot.plot({
         ...base(width),
         height: 60 + 26 * data.points.length,
-        marginLeft: Math.min(220, width * 0.4),
+        marginLeft: margin(data.points.map((d) => d.name), width),
         x: { label: `median latency (${data.unit}) →`, grid: true, zero: true, ticks: Math.round(width / 110) },
         y: { label: null, domain: data.points.map((d) => d.name), tickFormat: (name) => clip(name, width) },
         marks: [
@@ -66,32 +83,39 @@
           }),
         ],
       }),
-    scatter: (data, width) =>
-      Plot.plot({
-        ...base(width),
-        marginRight: narrow(width) ? 12 : 130,
-        marginTop: 28,
-        x: { label: `median latency (${data.unit}) →`, grid: true, nice: true, ticks: Math.round(width / 110) },
-        y: { label: `↑ ${data.y}`, grid: true, nice: true, ticks: 5 },
-        marks: [
-          Plot.dot(data.points, {
-            x: "x", y: "y", r: 6, symbol: (d) => (d.picked ? "star" : "circle"),
-            fill: (d) => (d.picked ? "var(--accent)" : "var(--muted)"),
-          }),
-          Plot.text(data.points.filter((d) => d.picked || !narrow(width)), {
-            x: "x", y: "y", text: (d) => (d.picked ? `${clip(d.name, width)} ◀` : clip(d.name, width)),
-            dx: 9, textAnchor: "start", fill: "currentColor", stroke: "var(--card)",
-          }),
-          Plot.tip(data.points, Plot.pointer({
-            x: "x", y: "y", fill: "var(--card)", title: (d) => `${d.name}\n${d.x} ${data.unit}\n${data.y} ${d.y}`,
-          })),
-        ],
-      }),
+    scatter: (data, width) => {
+      const label = (d) => (d.picked ? `${clip(d.name, width)} ◀` : clip(d.name, width));
+      const shown = data.points.filter((d) => d.picked || !narrow(width));
+      const plot = (labels) =>
+        Plot.plot({
+          ...base(width),
+          marginRight: narrow(width) ? 12 : 190,
+          marginTop: 28,
+          x: { label: `median latency (${data.unit}) →`, grid: true, nice: true, ticks: Math.round(width / 110) },
+          y: { label: `↑ ${data.y}`, grid: true, nice: true, ticks: 5, inset: 24 },
+          marks: [
+            ...labels.map((d) =>
+              Plot.text([d], {
+                x: "x", y: "y", text: label, dx: 9, dy: d.dy, textAnchor: "start",
+                fill: "currentColor", stroke: "var(--card)",
+              })),
+            Plot.dot(data.points, {
+              x: "x", y: "y", r: 6, symbol: (d) => (d.picked ? "star" : "circle"),
+              fill: (d) => (d.picked ? "var(--accent)" : "var(--muted)"),
+            }),
+            Plot.tip(data.points, Plot.pointer({
+              x: "x", y: "y", fill: "var(--card)", title: (d) => `${d.name}\n${d.x} ${data.unit}\n${data.y} ${d.y}`,
+            })),
+          ],
+        });
+      const [x, y] = ["x", "y"].map((name) => plot([]).scale(name));
+      return plot(placed(shown, label, (d) => x.apply(d.x), (d) => y.apply(d.y)));
+    },
     bars: (data, width) =>
       Plot.plot({
         ...base(width),
         height: 50 + 22 * data.rows.length,
-        marginLeft: Math.min(260, width * 0.45),
+        marginLeft: margin(data.rows.map((d) => d.name), width),
         x: { label: `${data.unit} →`, grid: true, ticks: Math.round(width / 110) },
         y: { label: null, domain: data.rows.map((d) => d.name), tickFormat: (name) => clip(name, width) },
         marks: [Plot.barX(data.rows, { y: "name", x: "value", fill: "var(--accent)", insetTop: 2, insetBottom: 2 })],
