@@ -60,7 +60,7 @@ def bench(
         mode: `Throughput`, `Sustained` or `Server` of `measure.modes`; None: one run at a time.
         batch: samples in one run, for a model whose first axis is free; None: as the golden inputs come.
         profile: also time each layer.
-        cores: keep the measured processes on these logical cores.
+        cores: keep the measured processes on these logical cores; those that are not there are an error.
         nice: their priority, −20 (first) to 19; what the system does not allow is told, no error.
         progress: where to say how far it is.
 

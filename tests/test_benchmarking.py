@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -169,17 +170,20 @@ def test_a_profile_is_measured_where_it_is_asked_for(make_bundle: Callable[..., 
 
 
 def test_the_processes_stay_on_their_cores(make_bundle: Callable[..., Bundle]) -> None:
-    import os
-
     core = max(os.sched_getaffinity(0))
     bundle = make_bundle()
     value = bench(bundle.path, seconds=0.1, processes=1, cores=[core], nice=19).to_json()
     assert value["pinned"]["cores"] == [core] and value["pinned"]["nice"] == 19
-    refused = bench(bundle.path, seconds=0.1, processes=1, cores=[4000]).to_json()
-    assert refused["pinned"]["refused"] == ["cores 4000: Invalid argument"]
 
 
 def test_a_bundle_exported_for_another_device_is_not_measured(make_bundle: Callable[..., Bundle]) -> None:
     bundle = make_bundle(changes={"placement": {"CUDA": 1}})
     with pytest.raises(PlacementError, match="1 of 1 nodes run on the CPU here; the bundle was exported with all of"):
         bench(bundle.path, seconds=0.1, processes=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+@pytest.mark.parametrize("more", [(), (0,)], ids=["none of them", "some of them"])
+def test_cores_that_are_not_there_are_told_at_once(make_bundle: Callable[..., Bundle], more: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"a process cannot be kept on cores .*4000 there, only on 0"):
+        bench(make_bundle(), cores=(*more, 4000))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..contracts import Artifact, Feeds, NodePlacement, Placement
-from ..errors import PlacementError
+from ..errors import PlacementError, UsageError
 from .affinity import Applied
 from .client import Worker
 
@@ -53,13 +53,22 @@ def stray_lines(strays: Iterable[NodePlacement]) -> list[str]:
 def pinned(
     open_worker: OpenWorker, cores: Sequence[int] | None, nice: int | None, applied: list[Applied]
 ) -> OpenWorker:
-    """``open_worker``, which now keeps each worker on ``cores``, at priority ``nice``, and notes what was allowed."""
+    """``open_worker``, which now keeps each worker on ``cores``, at priority ``nice``, and notes what was allowed.
+
+    A priority that the system does not allow is only noted. Other cores than those asked for would be another
+    measurement: the worker raises UsageError.
+    """
     if cores is None and nice is None:
         return open_worker
 
     def opened(artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
         worker = open_worker(artifact, runtime, options, feeds)
-        applied.append(worker.pin(cores, nice))
+        in_force = worker.pin(cores, nice)
+        if cores is not None and in_force.cores is not None and set(in_force.cores) != set(cores):
+            worker.close()
+            usable = ", ".join(map(str, in_force.cores))
+            raise UsageError(f"a process cannot be kept on cores {', '.join(map(str, cores))} there, only on {usable}")
+        applied.append(in_force)
         return worker
 
     return opened
