@@ -203,7 +203,12 @@ def comparison_text(found: Comparison, colour: bool, width: int) -> str:
 def conclusion(found: Comparison) -> str:
     """What to make of two kept results, in one sentence."""
     again = "Taken at different times; to be sure: edgekit compare A B."
+    if found.unsteady:
+        return f"Not distinguishable: {' and '.join(found.unsteady)}. {again}"
     if found.verdict == "indistinguishable":
         return f"Not distinguishable. {again}"
     times = units.ratio(found.ratio.value if found.verdict == "slower" else 1 / found.ratio.value)
+    same = found.a.bundle_sha256 is not None and found.a.bundle_sha256 == found.b.bundle_sha256
+    if same and not found.differences:
+        return f"b is {times} {found.verdict} than a, which is the same bundle: the machine was not the same. {again}"
     return f"b is {times} {found.verdict} than a. {again}"

@@ -23,11 +23,12 @@ class Comparison:
     p50_b: Estimate
     ratio: Estimate  # b over a: below 1, b is faster
     differences: tuple[str, ...]
+    unsteady: tuple[str, ...] = ()  # "a was noisy": why nothing may be concluded from these two
 
     @property
     def verdict(self) -> Literal["faster", "slower", "indistinguishable"]:
-        """What b is against a."""
-        if self.ratio.low <= 1 <= self.ratio.high:
+        """What b is against a. Of two runs apart in time, one that was not steady supports no difference."""
+        if self.unsteady or self.ratio.low <= 1 <= self.ratio.high:
             return "indistinguishable"
         return "faster" if self.ratio.high < 1 else "slower"
 
@@ -40,6 +41,7 @@ class Comparison:
             "ratio": self.ratio.to_json(),
             "verdict": self.verdict,
             "differences": list(self.differences),
+            "unsteady": list(self.unsteady),
             "interleaved": False,
         }
 
@@ -51,7 +53,7 @@ def compare_records(a: Record, b: Record) -> Comparison:
         DataError: a result states no median with an interval.
     """
     first, second = _median(a), _median(b)
-    return Comparison(a, b, first, second, ratio(first, second), tuple(_differences(a, b)))
+    return Comparison(a, b, first, second, ratio(first, second), tuple(_differences(a, b)), tuple(_unsteady(a, b)))
 
 
 def ratio(a: Estimate, b: Estimate) -> Estimate:
@@ -95,10 +97,13 @@ def _differences(a: Record, b: Record) -> Iterator[str]:
     for name in sorted(set(left) | set(right)):
         if left.get(name) != right.get(name):
             yield f"option {name}: {left.get(name)} and {right.get(name)}"
+
+
+def _unsteady(a: Record, b: Record) -> Iterator[str]:
     for name, record in (("a", a), ("b", b)):
         verdict = record.value.get("verdict")
         if verdict in ("noisy", "drifting"):
-            yield f"{name} was {verdict} itself"
+            yield f"{name} was {verdict}"
 
 
 def _options(record: Record) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ def bench(p50: float, half: float, **changes: Any) -> Record:
     ],
 )
 def test_the_verdict(b: float, verdict: str, words: str) -> None:
-    found = compare_records(bench(1.0, 0.03), bench(b, 0.03))
+    found = compare_records(bench(1.0, 0.03), bench(b, 0.03, bundle_sha256="2"))
     assert found.verdict == verdict
     assert conclusion(found).startswith(words)
     assert found.to_json()["interleaved"] is False
@@ -43,9 +43,19 @@ def test_what_else_differed_is_named() -> None:
         "device: One and Other",
         "version of edgekit: 0.1.0 and 0.2.0",
         "option threads: None and 2",
-        "b was noisy itself",
     )
     assert compare_records(bench(1.0, 0.1), bench(1.0, 0.1)).differences == ()
+
+
+def test_a_run_that_was_not_steady_supports_no_difference() -> None:
+    found = compare_records(bench(1.0, 0.03, value={"verdict": "noisy"}), bench(0.5, 0.03, bundle_sha256="2"))
+    assert found.verdict == "indistinguishable"
+    assert conclusion(found).startswith("Not distinguishable: a was noisy. Taken at different times")
+
+
+def test_a_bundle_that_differs_from_itself_tells_of_the_machine() -> None:
+    found = compare_records(bench(1.0, 0.03), bench(0.8, 0.03))
+    assert "which is the same bundle: the machine was not the same." in conclusion(found)
 
 
 def test_the_interval_of_the_ratio_covers() -> None:
