@@ -170,16 +170,19 @@ def test_a_killed_host_leaves_the_device_clean(device: Any, make_bundle: Callabl
 def test_a_power_cut_while_measuring(device: Any, make_bundle: Callable[..., Bundle]) -> None:
     bundle = make_bundle()
     feeds = [inputs for inputs, _ in bundle.golden()]
+    cut = threading.Timer(1.0, device.power_off)
     try:
         with remote_device(device.url) as remote:
             remote.push(bundle, Quiet())
             with remote.open(bundle.artifact, "onnxruntime", {"threads": 1}, feeds) as worker:
-                threading.Timer(1.0, device.power_off).start()
+                cut.start()
                 with pytest.raises(EngineError, match=r"the connection was lost") as caught:
                     worker.measure(30.0)
         assert device.url in str(caught.value)
         assert "Did it reboot" in str(caught.value)
     finally:
+        if cut.is_alive():  # the connection is lost before the last of the device's processes has ended
+            cut.join()
         device.start()
     with remote_device(device.url) as remote:  # what the crash left behind goes with the next session
         assert remote.describe()["machine"] == "aarch64"
@@ -194,9 +197,11 @@ def test_a_killed_worker(device: Any, remote: RemoteDevice, make_bundle: Callabl
     remote.push(bundle, Quiet())
     with remote.open(bundle.artifact, "onnxruntime", {"threads": 1}, feeds) as worker:
         values = {"argv": [remote.session.python, "-c", KILL_WORKER], "cwd": "/", "env": {}, "timeout_s": 60}
-        threading.Timer(1.0, lambda: remote.session.ask("execute", values)).start()
+        killer = threading.Timer(1.0, lambda: remote.session.ask("execute", values))
+        killer.start()
         with pytest.raises(EngineError, match=r"killed by SIGKILL: the process of runtime 'onnxruntime' was told to"):
             worker.measure(30.0)
+        killer.join()  # its answer comes over the session that ends next
 
 
 @pytest.mark.slow
