@@ -56,7 +56,7 @@ def test_what_n_cannot_support_is_null_with_its_reason(make_bundle: Callable[...
     value = bench(make_bundle().path, seconds=0.1, processes=1).to_json()
     assert value["latency"]["n"] > 662  # this model is too quick to be refused anything
     few = {**value, "latency": {**value["latency"], "p99_s": None}}
-    few["not_measured"] = {"latency.p99_s": "p99 needs 662 samples, have 200"}
+    few["not_measured"] = {**value["not_measured"], "latency.p99_s": "p99 needs 662 samples, have 200"}
     assert "p99   not stated: p99 needs 662 samples, have 200" in to_text(few)
 
 

@@ -94,7 +94,8 @@ def test_an_export_builds_checks_measures_and_bundles_every_candidate(folder):
     passed = [item for item in result.candidates if item.rejected is None]
     assert {item.precision for item in passed} >= {"fp32", "bf16", "int8"}
     assert all(item.parity.passed and item.parity.samples == 48 and item.latency for item in passed)
-    fastest = min(passed, key=lambda item: item.latency.p50_s.value)
+    # Those of a short round were measured at another moment: no comparison with them counts.
+    fastest = min((item for item in passed if not item.latency.screening), key=lambda item: item.latency.p50_s.value)
     assert result.chosen == fastest.name == result.candidates[0].name
     assert json.loads(json.dumps(result.to_json(), allow_nan=False))["chosen"] == result.chosen
     done = subprocess.run([sys.executable, "run.py"], cwd=folder / "build.edgekit", capture_output=True, text=True)

@@ -165,12 +165,14 @@ def test_a_bundle_without_a_verb_is_told_the_verbs(folder: Path) -> None:
 
 def test_bench(folder: Path) -> None:
     value = edgekit(folder, "bench", "net.edgekit", "--seconds", "0.5", "--processes", "1", "--json").json
-    assert value["latency"]["p50_s"]["value"] > 0
+    p50 = value["latency"]["p50_s"]  # a machine that is too noisy just now must say so
+    assert p50["value"] > 0 if p50 else value["not_measured"]["latency.p50_s"].startswith("p50 needs ")
+    assert value["latency"]["n"] > 0
     assert value["verdict"] in ("steady", "noisy", "drifting")
     done = edgekit(folder, "bench", "net.edgekit", "--seconds", "0.5", "--processes", "2")
     assert done.code == 0
     assert "p50         " in done.out
-    assert "2 processes" in done.out
+    assert "2 processes" in done.out or "p50         not stated: p50 needs " in done.out
 
 
 def test_evaluate(folder: Path) -> None:
