@@ -72,7 +72,7 @@ class Assessed:
         )
 
     def _tuned(self, variant: Variant | None) -> str:
-        """``with cuda_graph = True, conv_search = heuristic``: what tuning changed, but for the threads in the table."""
+        """``with cuda_graph = True``: what tuning changed; not the threads, which have a column of their own."""
         if variant is None:
             return ""
         tune = self.candidate.tune

@@ -20,6 +20,7 @@ from .contracts import Feeds, options_from
 from .graph import clone
 from .passes import module_path
 from .passes._session import float_session, run
+from .passes.infer_shapes import InferShapes
 from .passes.quantize_static import name_nodes
 from .repair import MAX_TRIES, Proposal
 from .target import Candidate
@@ -80,7 +81,7 @@ def find_overflows(
 
 def _magnitudes(model: ir.Model, samples: Iterable[Feeds], workdir: Path | None) -> dict[str, float]:
     """Name of each float32 tensor → max |x| over the samples, of finite values below `_LIKE_INFINITY`."""
-    probe = clone(model)
+    probe = InferShapes()(clone(model)).model  # tells which tensors are float32
     values = [value for node in probe.graph for value in node.outputs if value.dtype == ir.DataType.FLOAT]
     values += [value for value in probe.graph.inputs if value.dtype == ir.DataType.FLOAT]
     values = [value for value in values if value.name]
