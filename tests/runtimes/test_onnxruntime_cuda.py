@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,98 @@ def usable() -> bool:
     return True
 
 
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOptions(OnnxRuntimeCuda.Options):
+    cuda_graph: bool = True
+
+
+class WithGraph(OnnxRuntimeCuda):
+    """A CUDA graph unless told otherwise, so that the whole kit runs on one."""
+
+    Options = GraphOptions
+
+
+def exported(net: Any, feeds: Arrays, expected: Arrays, folder: Path, free: bool) -> Artifact:
+    """The small model of these tests as ONNX; ``free``: its batch is a free dimension."""
+    import torch
+
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(
+        net,
+        tuple(torch.from_numpy(array) for array in feeds.values()),
+        input_names=list(feeds),
+        output_names=list(expected),
+        dynamic_shapes=({0: batch}, {0: batch}) if free else None,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.save(folder / "model.onnx")
+    return Artifact(folder / "model.onnx", "onnx", "fp32", (), ())
+
+
+class OnTheGpu(RuntimeConformance):
+    """The kit and what only a GPU shows. Needs one, and onnxruntime-gpu."""
+
+    free = False  # whether the batch is a free dimension
+    runtime: type[OnnxRuntimeCuda] = OnnxRuntimeCuda
+
+    @pytest.fixture(scope="class")
+    def artifact(self, net: Any, feeds: Arrays, expected: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+        return exported(net, feeds, expected, tmp_path_factory.mktemp("gpu"), self.free)
+
+    @pytest.fixture
+    def runtime_case(self, artifact: Artifact, feeds: Arrays, expected: Arrays) -> RuntimeCase:
+        # float32 without TF32; the GPU adds in another order.
+        return RuntimeCase(self.runtime(), artifact, feeds, expected, Tolerance(rel_l2=1e-5))
+
+    def test_every_node_is_on_the_gpu(self, runtime_case: RuntimeCase) -> None:
+        placement = runtime_case.open().placement()
+        assert placement.counts() == {"CUDA": len(placement.nodes)}
+
+    def test_tells_what_is_in_force(self, runtime_case: RuntimeCase) -> None:
+        told = runtime_case.open(prefer_nhwc=True, tf32=True).in_force()
+        assert (told["prefer_nhwc"], told["tf32"], told["tensors"]) == (True, True, "on the device")
+        assert told["cuda_graph"] is (self.runtime is WithGraph)
+        assert told["gpu"]
+        assert told["device_memory_bytes"] >= 0
+
+    def test_new_inputs_reach_a_replayed_graph(self, runtime_case: RuntimeCase) -> None:
+        session, plain = runtime_case.open(), runtime_case.open(cuda_graph=False)
+        for scale in (1.0, 2.0, -3.0):
+            feeds = {**runtime_case.feeds, "image": runtime_case.feeds["image"] * np.float32(scale)}
+            np.testing.assert_allclose(session.run(feeds)["logits"], plain.run(feeds)["logits"], rtol=1e-4, atol=1e-5)
+
+    def test_the_hot_call_returns_when_the_gpu_is_done(self, runtime_case: RuntimeCase) -> None:
+        """Its outputs are right at once, before anything else waits for the GPU."""
+        call: Any = runtime_case.open().bind(runtime_case.feeds)
+        outputs = vars(call)["held"][1]
+        for _ in range(20):
+            call()
+            for name, value in outputs.items():
+                np.testing.assert_allclose(value.numpy(), runtime_case.expected[name], rtol=1e-4, atol=1e-5)
+
+
 if usable():
 
-    class TestOnTheGpu(RuntimeConformance):
-        @pytest.fixture
-        def runtime_case(
-            self, artifacts: dict[str, Artifact], feeds: dict[str, np.ndarray], expected: dict[str, np.ndarray]
-        ) -> RuntimeCase:
-            return RuntimeCase(OnnxRuntimeCuda(), artifacts["onnx"], feeds, expected, Tolerance(rel_l2=1e-5))
+    class TestOnTheGpu(OnTheGpu):
+        pass
+
+    class TestOnTheGpuWithFreeBatch(OnTheGpu):
+        free = True
+
+    class TestOnTheGpuWithGraph(OnTheGpu):
+        runtime = WithGraph
+
+    def test_a_graph_with_a_free_dimension_is_refused(
+        net: Any, feeds: Arrays, expected: Arrays, tmp_path: Path
+    ) -> None:
+        artifact = exported(net, feeds, expected, tmp_path, free=True)
+        with pytest.raises(EngineError, match="a CUDA graph needs static shapes"):
+            OnnxRuntimeCuda().open(artifact, OnnxRuntimeCuda.Options(cuda_graph=True))
 
 
 Options = OnnxRuntimeCuda.Options
