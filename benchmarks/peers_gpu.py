@@ -17,6 +17,7 @@ It can run in pieces: rows that --json already holds are kept. --provider cpu --
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import random
@@ -34,6 +35,7 @@ from typing import Any
 
 import _gpu_models
 import numpy as np
+import onnx_ir as ir
 import torch
 from _race import Contender, ratio
 from numpy.typing import NDArray
@@ -85,6 +87,32 @@ def limited(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, old)
 
 
+def shared_graph(subject: _gpu_models.Subject, folder: Path) -> ir.Model:
+    """The model after the target's shared passes, on which candidates are built. Kept in ``folder``."""
+    path = folder / "graph.onnx"
+    if not path.exists():
+        target = load_target("desktop-gpu")
+        exported = to_graph(load_source((subject.module, subject.inputs[0])), target.export.opset)
+        graph, _ = run_passes(exported, target.passes, PassContext(runtime="onnxruntime_cuda", workdir=folder))
+        ir.save(graph, path, external_data="graph.onnx.data")
+    return ir.load(path)
+
+
+def plain_export(subject: _gpu_models.Subject, dtype: torch.dtype, folder: Path) -> Path:
+    """PyTorch's own export of the module in ``dtype``. Kept in ``folder``."""
+    path = folder / "plain.onnx"
+    if not path.exists():
+        module = copy.deepcopy(subject.module).to(dtype)
+        program = torch.onnx.export(module, _halved(subject.inputs[0], dtype), dynamo=True, verbose=False)
+        assert program is not None
+        program.save(path, external_data=True)
+    return path
+
+
+def _halved(sample: tuple[torch.Tensor, ...], dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in sample)
+
+
 class Bench:
     """One model at one batch."""
 
@@ -113,11 +141,9 @@ class Bench:
     # ── The peers, each as its own documentation shows ───────────────────────────────────────────────────────────────
 
     def torch(self, name: str) -> Opened:
-        import copy
-
         module = copy.deepcopy(self.subject.module).to(self.device, self.half)
         callee = module if name == EAGER else torch.compile(module, mode=name)
-        inputs = [self._halved(sample) for sample in self.inputs]
+        inputs = [_halved(sample, self.half) for sample in self.inputs]
 
         def call() -> None:
             with torch.inference_mode():
@@ -130,23 +156,14 @@ class Bench:
             got = [callee(*sample).double().cpu().numpy() for sample in inputs]
         return Opened(Contender(name, "torch", {}), call, self.error(got), str(self.half).removeprefix("torch."))
 
-    def _halved(self, sample: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return tuple(tensor.to(self.half) if tensor.is_floating_point() else tensor for tensor in sample)
-
     def onnxruntime(self) -> Opened:
         """The float16 module's export with default session options; tensors on the GPU, so no copies are timed."""
-        import copy
-
         import onnxruntime as ort
 
         if self.device.type == "cuda":
             ort.preload_dlls()
-        module = copy.deepcopy(self.subject.module).to(self.half)
-        inputs = [self._halved(sample) for sample in self.subject.inputs]
-        path = self.folder / "plain.onnx"
-        program = torch.onnx.export(module, inputs[0], dynamo=True, verbose=False)
-        assert program is not None
-        program.save(path)
+        path = plain_export(self.subject, self.half, self.folder)
+        inputs = [_halved(sample, self.half) for sample in self.subject.inputs]
         provider = "CUDAExecutionProvider" if self.device.type == "cuda" else "CPUExecutionProvider"
         session = ort.InferenceSession(str(path), providers=[provider])
         if provider not in session.get_providers():
@@ -166,20 +183,19 @@ class Bench:
 
     def edgekit(self, say: Callable[[str], None]) -> Opened:
         target = load_target("desktop-gpu")
-        source = load_source((self.subject.module, self.subject.inputs[0]))
         engine = "onnxruntime_cuda" if self.device.type == "cuda" else "onnxruntime"
         context = PassContext(runtime=engine, workdir=self.folder)
-        graph, _ = run_passes(to_graph(source, target.export.opset), target.passes, context)
+        graph = shared_graph(self.subject, self.folder)
+        names = [value.name or "" for value in graph.graph.inputs]
         feeds = [
-            {spec.name: tensor.numpy() for spec, tensor in zip(source.inputs, sample, strict=True)}
-            for sample in self.subject.inputs
+            {name: tensor.numpy() for name, tensor in zip(names, sample, strict=True)} for sample in self.subject.inputs
         ]
         best: tuple[float, Any, Candidate, dict[str, Any], float] | None = None
         tried: list[str] = []
         seen: set[bytes] = set()
         runtime = plugins.load("runtimes", engine)()
         for candidate in target.candidates:
-            if candidate.precision not in ("fp16", "bf16"):
+            if candidate.precision not in ("fp16", "bf16") or candidate.name in self.options.leave_out:
                 continue
             if engine == "onnxruntime":  # a stand-in, with the options that it knows
                 candidate = replace(candidate, runtime=engine, tune={"threads": (0,)})
@@ -266,7 +282,9 @@ def row(name: str, batch: int, options: argparse.Namespace, say: Callable[[str],
     opened: list[Opened] = []
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        bench = Bench(_gpu_models.load(name, batch, options.tiny), options, Path(temporary))
+        folder = (options.work or Path(temporary)) / f"{name}-{batch}"
+        folder.mkdir(parents=True, exist_ok=True)
+        bench = Bench(_gpu_models.load(name, batch, options.tiny), options, folder)
         openers: dict[str, Callable[[], Opened]] = {
             PICK: lambda: bench.edgekit(say),
             PLAIN: bench.onnxruntime,
@@ -376,16 +394,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", default=",".join(_gpu_models.NAMES), help="of: %(default)s")
     parser.add_argument("--batches", default="1,16")
     parser.add_argument("--skip", default="", help=f"of: {', '.join((*PEERS, PICK))}")
+    parser.add_argument("--leave-out", default="", help="candidates of edgekit's: 'bf16 fused'")
     parser.add_argument("--limit-s", type=int, default=240, help="until a contender is ready; longer: it is left out")
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--block-s", type=float, default=0.1)
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda", help="cpu: tries the script, no more")
     parser.add_argument("--tiny", action="store_true", help="a few layers of each model: tries the script, no more")
+    parser.add_argument("--work", type=Path, help="keep the exported files there; default: a temporary folder")
+    parser.add_argument("--prepare", action="store_true", help="only export into --work, on the CPU")
     parser.add_argument("--json", type=Path, help="rows; those that it already holds of other models are kept")
     parser.add_argument("--markdown", type=Path, help="the table")
     options = parser.parse_args(arguments)
     options.models = options.models.split(",")
     options.batches = [int(item) for item in options.batches.split(",")]
+    options.leave_out = options.leave_out.split(",")
     options.skip = [item.strip() for item in options.skip.split(",") if item]
     unknown = set(options.models) - set(_gpu_models.NAMES) | set(options.skip) - {*PEERS, PICK}
     if unknown:
@@ -398,6 +420,8 @@ def main(arguments: list[str] | None = None) -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     known = json.loads(options.json.read_text()) if options.json and options.json.exists() else {"rows": []}
     rows: dict[tuple[str, int], dict[str, Any]] = {(item["model"], item["batch"]): item for item in known["rows"]}
+    if options.prepare:
+        return prepare(options)
     about = facts(options)
     for name in options.models:
         for batch in options.batches:
@@ -415,6 +439,18 @@ def main(arguments: list[str] | None = None) -> int:
     missed = [item for item in rows.values() if verdict(item).startswith("MISSES") or item["best_peer"] is None]
     print(f"{len(rows) - len(missed)} of {len(rows)} rows hold")
     return 1 if missed else 0
+
+
+def prepare(options: argparse.Namespace) -> int:
+    for name in options.models:
+        for batch in options.batches:
+            _say(f"exporting {name}, batch {batch}")
+            folder = options.work / f"{name}-{batch}"
+            folder.mkdir(parents=True, exist_ok=True)
+            subject = _gpu_models.load(name, batch, options.tiny)
+            shared_graph(subject, folder)
+            plain_export(subject, torch.float16 if options.provider == "cuda" else torch.float32, folder)
+    return 0
 
 
 def _say(text: str) -> None:

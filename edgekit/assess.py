@@ -11,7 +11,7 @@ from .candidates import Built, Check, Job, build, check, missing_engine, open_wo
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .measure.opening import stray_lines
-from .repair import Repair, repair_for
+from .repair import Repair, needs_calibration, repair_for
 from .results import CandidateResult
 from .selection import Variant, cores, screen
 from .target import Candidate
@@ -93,6 +93,8 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
     missing = missing_engine(candidate)
     if missing is not None:
         return Assessed(candidate, error=missing)
+    if job.calibration is None and needs_calibration(candidate):
+        return Assessed(candidate, reason="needs samples to calibrate: --data")
     try:
         first = _attempt(candidate, job, threads, frozenset(), "")
         if first.check is None or first.check.miss is None:
@@ -135,7 +137,8 @@ def _repair(first: Assessed, way: Repair, job: Job, threads: int | None) -> Asse
         if again.passed:
             parity, precision = first.check.parity, first.candidate.precision
             before = f"all {precision} had {parity.sqnr_db:.1f} dB ({first.check.miss})"
-            return replace(again, note="; ".join(filter(None, (proposal.describe(), before, again.note))))
+            note = f"{proposal.describe()}{'; ' if proposal.why else ': '}{before}"
+            return replace(again, note="; ".join(filter(None, (note, again.note))))
     return Assessed(first.candidate, last.built, last.check, error=last.error or first.error)
 
 

@@ -184,7 +184,10 @@ def _measured_line(measured: Variant | None, job: Job) -> str:
 def _versions() -> dict[str, str]:
     """Versions of what made the bundle; those not installed are left out."""
     found = {"edgekit": __version__, "python": platform.python_version()}
-    for name in ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "transformers", "numpy"):
+    for name in (
+        "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf",
+        "transformers", "numpy",
+    ):  # fmt: skip
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -63,17 +63,20 @@ def test_each_option_keeps_its_best_value_and_the_cost_is_a_sum() -> None:
     seconds = {"graph": {False: 4.0, True: 1.0}, "nhwc": {False: 1.0, True: 1.5}, "kernel": {0: 1.0, 1: 0.5, 2: 0.9}}
     asked: list[dict[str, Any]] = []
 
-    def measure(options: dict[str, Any]) -> float:
-        asked.append(options)
+    def cost(options: dict[str, Any]) -> float:
         return (
             seconds["graph"][options["graph"]] * seconds["nhwc"][options["nhwc"]] * seconds["kernel"][options["kernel"]]
         )
+
+    def measure(options: dict[str, Any]) -> float:
+        asked.append(options)
+        return cost(options)
 
     values = {key: tuple(row) for key, row in seconds.items()}
     explore(Choices({"graph": False, "nhwc": False, "kernel": 0}, values), measure)
     assert len(asked) == 1 + 1 + 1 + 2
     assert asked[2] == {"graph": True, "nhwc": True, "kernel": 0}  # from the best so far
-    assert min(asked, key=measure) == {"graph": True, "nhwc": False, "kernel": 1}
+    assert min(asked, key=cost) == {"graph": True, "nhwc": False, "kernel": 1}
 
 
 def test_a_combination_that_the_engine_refuses_is_passed_over() -> None:
