@@ -148,10 +148,15 @@ class OverflowRepair:
             )
             if found is None or np.isfinite(found.rel_l2) or not found.node or found.node in self._kept:
                 continue
-            self._kept[found.node] = found.module
+            self._kept |= {node.name or "": module_path(node) for node in self._around(found.node)}
             where = found.module or found.node
             return self._proposal([where], f"{found.op_type} in {where} overflows float16")
         return None
+
+    def _around(self, name: str) -> list[ir.Node]:
+        """A node of the float32 graph and those that read its outputs: what is too large for one is for the others."""
+        node = next(node for node in self.job.graph.graph if node.name == name)
+        return [node, *(use.node for output in node.outputs for use in output.uses() if use.node.graph is node.graph)]
 
     def _samples(self) -> list[Feeds]:
         return [sample.feeds for sample in self.job.expected.first(SAMPLES)]

@@ -172,10 +172,10 @@ def _measured_line(measured: Variant | None, job: Job) -> str:
     if measured is None:
         return f"Latency was not measured: this was exported on {machine()} for target `{job.target.name}`."
     latency = measured.latency()
-    device = job.device.describe()
+    device, told = job.device.describe(), measured.in_force
+    where = told.get("gpu") or f"{device['cpu'] or device['machine']}, {told.get('threads')} threads"
     return (
-        f"Measured where it was exported ({device['cpu'] or device['machine']}, "
-        f"{measured.in_force.get('threads')} threads): p50 {shown(latency.p50_s.value)} "
+        f"Measured where it was exported ({where}): p50 {shown(latency.p50_s.value)} "
         f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
         f"{latency.n} runs in {latency.processes} processes)."
     )
