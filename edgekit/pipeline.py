@@ -267,7 +267,7 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
     for kind in (PlacementError, EngineError):
         for item in assessed:
             if isinstance(item.error, kind):
-                if len(assessed) == 1:
+                if len({str(other.error) for other in assessed}) == 1:  # one cause for all: said once
                     raise item.error
                 first = item.error  # its details are the nodes and the engine's reasons
                 raise kind(

@@ -270,6 +270,6 @@ def test_a_target_whose_gpu_is_not_here(folder):
     with pytest.raises(EngineError) as raised:
         export("net.py:build", "desktop-gpu")
     assert raised.value.exit_code == 6
-    assert "no candidate of target 'desktop-gpu' can be used" in str(raised.value)
-    assert "fp16 fused: " in str(raised.value)
+    assert "NVIDIA" in raised.value.what
+    assert not raised.value.details  # one cause for six candidates is said once
     assert left_behind(folder) == []
