@@ -1,0 +1,17 @@
+"""TensorRT 10.3 and later, 11 too, on a Jetson or a desktop GPU."""
+
+from __future__ import annotations
+
+from ._tensorrt import Options, PlanRuntime
+
+
+class TensorRt(PlanRuntime):
+    """Builds the plan on the device that it runs on. On a Jetson, JetPack brings TensorRT and its Python package."""
+
+    name = "tensorrt"
+    install = "pip install tensorrt (on a Jetson: sudo apt install nvidia-jetpack, which brings it)"
+    modules = ("tensorrt", "tensorrt_bindings")
+    Options = Options
+
+
+PLUGIN = TensorRt
