@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants
+from . import plugins
+from .candidates import (
+    Built,
+    Check,
+    Job,
+    StandIn,
+    build,
+    check,
+    engine_or_stand_in,
+    open_worker,
+    session_variants,
+)
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .measure.opening import stray_lines
 from .repair import needs_calibration, proposals
 from .results import CandidateResult
 from .selection import Variant, cores, screen
-from .target import Candidate
+from .target import Candidate, Target, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ class Assessed:
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
             rejected=self.why_not,
             note=self.note,
+            checked_with=self.built.stand_in.runtime if self.built and self.built.stand_in else None,
         )
 
 
@@ -76,45 +88,58 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
     An engine that is missing or refuses the model, and a missed accuracy, are outcomes here, not exceptions: the other
     candidates go on. An int8 candidate that misses is tried again with its most harmful nodes in floating point.
     """
-    missing = missing_engine(candidate)
-    if missing is not None:
-        return Assessed(candidate, error=missing)
+    try:
+        checker = engine_or_stand_in(candidate)
+    except EngineError as error:  # the stand-in is missing too
+        return Assessed(candidate, error=error)
+    if isinstance(checker, EngineError):
+        return Assessed(candidate, error=checker)
     if job.calibration is None and needs_calibration(candidate):
         return Assessed(candidate, reason="needs samples to calibrate: --data")
     try:
-        first = _attempt(candidate, job, threads, frozenset(), "")
+        first = _attempt(candidate, job, threads, frozenset(), "", checker)
         if first.check is None or first.check.miss is None or not needs_calibration(candidate):
             return first
-        return _repair(first, job, threads)
+        return _repair(first, job, threads, checker)
     except EngineError as error:
         return Assessed(candidate, error=error)
 
 
-def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: frozenset[str], tag: str) -> Assessed:
+def _attempt(
+    candidate: Candidate,
+    job: Job,
+    threads: int | None,
+    keep_float: frozenset[str],
+    tag: str,
+    stand_in: StandIn | None,
+) -> Assessed:
     built = build(candidate, job, keep_float, tag)
     if isinstance(built, str):
         return Assessed(candidate, reason=built)
+    built = replace(built, stand_in=stand_in)
     variants = session_variants(candidate, threads, cores())
     with open_worker(built, job, variants[0]) as worker:
         placement: Placement = worker.info.placement
-        misplaced = _misplaced(placement, job)
+        misplaced = _misplaced(placement, job) if stand_in is None else None
         if misplaced is not None:
             return Assessed(candidate, built, error=misplaced)
         outcome = check(built, worker, job)
         if outcome.miss is not None:
             return Assessed(candidate, built, outcome, error=ParityError(outcome.miss))
+        if stand_in is not None:  # where its nodes run is not where the engine's would
+            return Assessed(candidate, built, outcome, options=variants[0])
         if not job.target.runs_here():
             return Assessed(candidate, built, outcome, options=variants[0], placement=placement.counts())
         timed = screen(built, variants, worker, job.target.measure.warmup_s)
     return Assessed(candidate, built, outcome, tuple(timed), placement=placement.counts())
 
 
-def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
+def _repair(first: Assessed, job: Job, threads: int | None, stand_in: StandIn | None) -> Assessed:
     """Leave more and more of the worst nodes in floating point until the accuracy holds, or give up."""
     assert first.check is not None
     last = first
     for number, proposal in enumerate(proposals(first.check, job), start=1):
-        again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{number}")
+        again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{number}", stand_in)
         if again.reason is not None:  # nothing would be left to quantize
             break
         last = again
@@ -144,3 +169,15 @@ def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
         details=stray_lines(strays),
         fix=f"Change the model, or allow it: {' '.join(f'--allow-fallback {name}' for name in names)}",
     )
+
+
+def why_not_measured(target: Target, picked: Assessed) -> str:
+    """Why this machine measured nothing, and what in consequence is not known."""
+    stand_in = picked.built.stand_in if picked.built is not None else None
+    if stand_in is not None:
+        built = getattr(plugins.load("runtimes", picked.candidate.runtime), "prepares", "")
+        unbuilt = f"no {built} was built on this machine, the device builds it at first open; " if built else ""
+        return f"{stand_in.reason}; {unbuilt}the numerics were checked with {stand_in.runtime} {stand_in.version}"
+    if target.measure.where == "device":
+        return f"target '{target.name}' is measured on the device itself"
+    return f"this machine is {machine()}, the target {' or '.join(target.arch)}"

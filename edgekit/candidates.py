@@ -51,6 +51,7 @@ class Job:
     rankings: Rankings = field(default_factory=Rankings)
     ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)  # see PassContext.ranges
     built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them
+    dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # see PassContext.dimensions
 
     def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
         """What passes and exporters may look at for an engine."""
@@ -64,7 +65,17 @@ class Job:
             workdir=self.workdir,
             progress=self.progress,
             ranges=self.ranges,
+            dimensions=self.dimensions,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """The runtime that checks a candidate on a machine that cannot run the candidate's own engine."""
+
+    runtime: str
+    version: str
+    reason: str  # why the candidate's own engine cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class Built:
     info: Mapping[str, Any]  # what the exporter says it did
     keep_float: frozenset[str]
     size_bytes: int  # of every file of the artifact
+    stand_in: StandIn | None = None  # what checks it here in place of its own engine; None: its own does
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +147,9 @@ def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
         EngineError: the engine is missing, or refuses the model.
     """
     feeds = [sample.feeds for sample in job.expected.first(4)]
+    if built.stand_in is not None:  # its own options are another engine's
+        artifact = replace(built.artifact, format=plugins.load("runtimes", built.stand_in.runtime).formats[0])
+        return job.device.open(artifact, built.stand_in.runtime, {}, feeds)
     return job.device.open(built.artifact, built.candidate.runtime, options, feeds)
 
 
@@ -238,6 +253,15 @@ def session_variants(candidate: Candidate, threads: int | None, cores: Sequence[
 def _refuse_unknown_options(candidate: Candidate, options: Mapping[str, Any]) -> None:
     runtime = plugins.load("runtimes", candidate.runtime)
     options_from(runtime.Options, options, f"session options of candidate '{candidate.name}'")
+
+
+def engine_or_stand_in(candidate: Candidate) -> StandIn | EngineError | None:
+    """What checks this candidate here: None, its own engine; or the stand-in that its profile names; or the error."""
+    missing = missing_engine(candidate)
+    if missing is None or not candidate.check_with:
+        return missing
+    version = plugins.load("runtimes", candidate.check_with)().version()
+    return StandIn(candidate.check_with, version, missing.what)
 
 
 def missing_engine(candidate: Candidate) -> EngineError | None:

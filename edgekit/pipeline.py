@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .accuracy import Accuracy, accuracy_rules
-from .assess import Assessed, assess
+from .assess import Assessed, assess, why_not_measured
 from .candidates import Job
 from .contracts import Progress, Quiet
 from .devices.local import LocalDevice
@@ -19,7 +19,7 @@ from .errors import AccuracyError, EngineError, OutputError, ParityError, Placem
 from .passes import count_nodes
 from .results import CandidateResult, ExportResult
 from .stages import run_passes, to_graph
-from .target import Candidate, Target, load_target, machine
+from .target import Candidate, Target, load_target
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -44,6 +44,7 @@ def export(
     tolerance: Sequence[str] = (),
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
+    ranges: Sequence[str] = (),
     task: str | None = None,
     threads: int | None = None,
     candidates: Sequence[str] = (),
@@ -69,6 +70,7 @@ def export(
         tolerance: parity bounds loosened by name: ``sqnr_db=15``, ``int8.sqnr_db=15``.
         inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
         dynamic: ``NAME:AXIS`` for each free dimension.
+        ranges: ``DIM=MIN..OPT..MAX``, the sizes of a free dimension, for engines that plan for them.
         task: the Hugging Face task, where the directory does not tell.
         threads: fixes the number of threads; None: the fastest, measured.
         candidates: only these of the target's candidates.
@@ -93,6 +95,7 @@ def export(
     from .reference import reference_for
     from .samples import ReferenceRun
     from .source import load_source
+    from .sources.flags import parse_ranges
     from .tempdir import work_folder
 
     stages = _Stages(progress or Quiet())
@@ -106,6 +109,7 @@ def export(
 
     with stages.stage("load the model"):
         model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+    dimensions = parse_ranges(ranges, _example_dims(model))
     destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
     _refuse_output(destination, overwrite)
     if dynamic and not profile.export.dynamic:
@@ -122,7 +126,19 @@ def export(
         with stages.stage("run the reference"):
             expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
         allowed = frozenset(allow_fallback)
-        job = Job(profile, model, graph, expected, calibration, rules, LocalDevice(), workdir, stages, allowed)
+        job = Job(
+            profile,
+            model,
+            graph,
+            expected,
+            calibration,
+            rules,
+            LocalDevice(),
+            workdir,
+            stages,
+            allowed,
+            dimensions=dimensions,
+        )
         with stages.stage("run the passes"):
             graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
             job = replace(job, graph=graph)
@@ -148,7 +164,7 @@ def export(
         chosen=picked.candidate.name,
         reason=_reason(assessed, picked, job),
         placement=dict(picked.placement or {}),
-        measured=None if finalists else _why_not_measured(profile),
+        measured=None if finalists else why_not_measured(profile, picked),
         calibration=_calibration(calibration, calibration_data is None),
         stages=tuple(stages.seconds),
         opset=profile.export.opset,
@@ -313,12 +329,6 @@ def _samples(assessed: Sequence[Assessed]) -> dict[str, Samples]:
 def _fp32_size(assessed: Sequence[Assessed]) -> int | None:
     sizes = [item.built.size_bytes for item in assessed if item.built and item.candidate.precision == "fp32"]
     return min(sizes) if sizes else None
-
-
-def _why_not_measured(target: Target) -> str:
-    if target.measure.where == "device":
-        return f"target '{target.name}' is measured on the device itself"
-    return f"this machine is {machine()}, the target {' or '.join(target.arch)}"
 
 
 def _calibration(calibration: Dataset | None, same_data: bool) -> dict[str, Any] | None:

@@ -74,6 +74,7 @@ class Candidate:
     options: Mapping[str, Any] = field(default_factory=dict)  # session options
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # session option → values to try
     arch: tuple[str, ...] = ()  # machines it is made for; empty: any
+    check_with: str = ""  # the runtime that checks the numerics where this machine cannot run the engine; "": none may
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,8 @@ def _bind_runtime(table: dict[str, Any]) -> None:
     """Give each candidate without a runtime its own profile's: a profile that extends this one may name another."""
     runtime, candidates = table.get("runtime"), table.get("candidates")
     if isinstance(runtime, Mapping) and "name" in runtime and isinstance(candidates, list):
-        table["candidates"] = [
-            {"runtime": runtime["name"], **item} if isinstance(item, Mapping) else item for item in candidates
-        ]
+        own = {"runtime": runtime["name"]}
+        table["candidates"] = [{**own, **item} if isinstance(item, Mapping) else item for item in candidates]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -221,7 +221,7 @@ _KEYS = {
     "tolerance", "tolerance_with_metric", "measure",
 }  # fmt: skip
 _CANDIDATE_KEYS = {
-    "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "disabled",
+    "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "check_with", "disabled",
 }  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def _build(table: dict[str, Any], origins: Mapping[str, Path], files: tuple[Path
         raise UsageError(f"{where}: 'name' must be the file's name, '{files[0].stem}', got {name!r}")
     export = options_from(ExportRules, _table(table, "export", where), f"[export] of {where}")
     runtime = _table(table, "runtime", where)
-    _refuse_unknown(runtime, {"name", "options"}, f"[runtime] of {where}")
+    _refuse_unknown(runtime, {"name", "options", "check_with"}, f"[runtime] of {where}")
     tune = _tune(table.get("tune", {}), f"[tune] of {where}")
     raw = table.get("candidates", [])
     if not isinstance(raw, list):
@@ -285,6 +285,7 @@ def _candidate(
         options={**inherited, **_table(item, "options", here)},
         tune={**tune, **_tune(item.get("tune", {}), f"'tune' of {here}")},
         arch=_strings(item.get("arch", []), f"{here}: 'arch'"),
+        check_with=str(item.get("check_with", runtime.get("check_with", "") if engine == runtime.get("name") else "")),
     )
 
 

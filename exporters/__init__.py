@@ -6,10 +6,10 @@ the files one engine loads. A plug-in is one or the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgekit.contracts import Artifact
 
@@ -61,5 +61,35 @@ class ArtifactExporter(Protocol):
 
         Raises:
             EngineError: the engine's converter is missing or refuses the graph.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that an engine would refuse, known without asking it."""
+
+    rule: str  # what kind of thing: "operator", "type", "quantization", …
+    op_type: str  # "" where it is no node's
+    node: str  # its name, or that of the tensor
+    module: str  # the node's PyTorch module; "": not known
+    reason: str
+    fix: str
+
+    def __str__(self) -> str:
+        """``Unique  (encoder.dedup)  TensorRT's parser does not have it. Rewrite …``."""
+        where = self.module or self.node
+        head = f"{self.op_type}  ({where})" if self.op_type else where
+        return f"{head}  {self.reason}. {self.fix}"
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """What an artifact exporter may offer beyond the rest: the engine's rules, for machines without the engine."""
+
+    def check(self, model: ir.Model, precision: str, options: Any, context: PassContext) -> Sequence[Finding]:
+        """Everything in a graph that the engine would refuse by its documentation; empty: nothing is known against it.
+
+        The graph is left as it was.
         """
         ...

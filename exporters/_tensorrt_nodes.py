@@ -136,7 +136,9 @@ def _dtype(node: ir.Node) -> ir.DataType | None:
 def _pool(node: ir.Node) -> Iterator[Refusal]:
     kernel = _integers(node, "kernel_shape")
     if len(kernel) > 3:
-        yield Refusal("attribute", f"pooling over {len(kernel)} dimensions; TensorRT takes up to 3", "Reshape around it")
+        yield Refusal(
+            "attribute", f"pooling over {len(kernel)} dimensions; TensorRT takes up to 3", "Reshape around it"
+        )
     if any(size != 1 for size in _integers(node, "dilations")):
         yield Refusal("attribute", "pooling with dilations", "Leave dilation at 1")
     if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):

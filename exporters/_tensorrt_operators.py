@@ -69,7 +69,7 @@ QUANTIZED_OPERATORS = frozenset(
 TENSOR_TYPES = frozenset(
     {*ANY, _D.INT8, _D.UINT8, _D.INT4, _D.FLOAT8E4M3FN, _D.FLOAT4E2M1, _D.FLOAT8E8M0}
 )  # fmt: skip
-"""What a tensor may hold at all; UINT8 only where it enters or leaves the network, the 8 and 4 bit ones only quantized."""
+"""What a tensor may hold at all; uint8 only beside a Cast, the other types under 16 bits only quantized."""
 
 # Operator → the positions of inputs that must be constants.
 CONSTANT_INPUTS: dict[str, tuple[int, ...]] = {
@@ -83,13 +83,12 @@ CONSTANT_INPUTS: dict[str, tuple[int, ...]] = {
 }
 
 # On the deep learning accelerator of a Jetson Orin. Source: NVIDIA, "DLA Supported Layers and Restrictions".
-DLA_OPERATORS = frozenset(
-    """
-    Add AveragePool BatchNormalization Clip Concat Constant Conv ConvTranspose Div Flatten Gemm GlobalAveragePool
-    GlobalMaxPool Identity LeakyRelu LRN MatMul Max MaxPool Min Mul Pow PRelu ReduceMax Relu Reshape Resize Sigmoid
-    Slice Softmax Sub Sum Tanh Transpose
-    """.split()
-)
+DLA_OPERATORS = frozenset({
+    "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Flatten",
+    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "LRN", "MatMul", "Max", "MaxPool", "Min",
+    "Mul", "Pow", "PRelu", "ReduceMax", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Sub", "Sum", "Tanh",
+    "Transpose",
+})  # fmt: skip
 DLA_MAX_BATCH = 4096
 DLA_MAX_SIZE = 8192
 DLA_MAX_KERNEL, DLA_MAX_STRIDE = 32, 8

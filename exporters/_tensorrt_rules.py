@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from edgekit.exporters import Finding
 from edgekit.graph import all_graphs
 from edgekit.passes import module_path
 from edgekit.runtimes._tensorrt_recipe import ShapeRange
@@ -38,24 +39,6 @@ class Plan:
     dla: bool = False
     gpu_fallback: bool = False  # whether what the DLA does not take may run on the GPU
     external_data: bool = True  # whether large weights are written beside the file
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that TensorRT would refuse."""
-
-    rule: str
-    op_type: str  # "" where it is no node's
-    node: str  # its name, or that of the tensor
-    module: str  # the node's PyTorch module; "": not known
-    reason: str
-    fix: str
-
-    def __str__(self) -> str:
-        """``Unique  (encoder.dedup)  TensorRT's parser does not have it. Rewrite …``."""
-        where = self.module or self.node
-        head = f"{self.op_type}  ({where})" if self.op_type else where
-        return f"{head}  {self.reason}. {self.fix}"
 
 
 def check(model: ir.Model, plan: Plan) -> list[Finding]:
@@ -166,4 +149,3 @@ def _dla(node: ir.Node, plan: Plan) -> Iterator[nodes.Refusal]:
         yield nodes.Refusal("dla-type", "the DLA computes in float16 or int8", "Use a candidate in fp16")
     if not plan.gpu_fallback:
         yield from nodes.check_dla(node)
-

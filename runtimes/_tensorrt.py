@@ -27,13 +27,13 @@ from ._values import import_engine
 class Options:
     """Session options. What decides the plan itself is in its recipe."""
 
-    threads: int = 0  # always 0: the GPU has its own
+    threads: int = 0  # of the CPU; TensorRT uses none, and `in_force` tells 0
     cuda_graph: bool = True  # start a run as one graph; a model that cannot be captured runs without, and says so
     cache: bool = True  # keep the plan for the next start
 
     def __post_init__(self) -> None:
-        if self.threads != 0:
-            raise ValueError(f"'threads' must be 0, the GPU has its own; got {self.threads}")
+        if self.threads < 0:
+            raise ValueError(f"threads must be >= 0, got {self.threads}")
 
 
 class PlanRuntime:
@@ -46,7 +46,7 @@ class PlanRuntime:
     name: str
     formats = ("tensorrt",)
     install: str
-    prepares: ClassVar[bool] = True  # the first open may take minutes: it builds something that is kept
+    prepares: ClassVar[str] = "plan"  # what the first open on a device builds, which may take minutes
     Options = Options
     modules: ClassVar[tuple[str, ...]]  # the package's import names, the first one found is used
     timing_cache: ClassVar[bool] = True

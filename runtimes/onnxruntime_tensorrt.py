@@ -29,7 +29,7 @@ class OnnxRuntimeTensorRt:
     name = "onnxruntime_tensorrt"
     formats = ("tensorrt",)
     install = "pip install onnxruntime-gpu tensorrt (on a Jetson: the wheel of the Jetson Zoo)"
-    prepares: ClassVar[bool] = True
+    prepares: ClassVar[str] = "plan"
 
     @dataclass(frozen=True, slots=True)
     class Options:

@@ -24,9 +24,19 @@ class EngineUse:
     """The engine that opens the artifact, with the session options that were measured."""
 
     name: str  # the runtime's plug-in name
-    version: str  # the engine's, where it was measured
+    version: str  # the engine's, where it was checked and measured; "": it did not run there
     options: Mapping[str, Any]
     install: str  # the line that installs it on a device
+
+
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """What checked the artifact in place of its engine, which could not run where the bundle was made."""
+
+    name: str  # a runtime's plug-in name; the bundle carries its adapter too
+    version: str
+    install: str
+    reason: str  # why not the engine itself, and what was not done in consequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ class Manifest:
     created: str  # ISO 8601, UTC
     golden_tolerance: Tolerance = field(default_factory=Tolerance)
     golden_samples: int = 0
+    checked_with: Substitute | None = None  # None: the engine itself
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
@@ -88,6 +99,7 @@ class Manifest:
             "calibration": None if self.calibration is None else dict(self.calibration),
             "versions": dict(self.versions),
             "created": self.created,
+            "checked_with": None if self.checked_with is None else dataclasses.asdict(self.checked_with),
             "golden": {"samples": self.golden_samples, "tolerance": self.golden_tolerance.to_json()},
             "files": {name: dataclasses.asdict(self.files[name]) for name in sorted(self.files)},
         }
@@ -138,6 +150,7 @@ class Manifest:
             created=_get(table, "created", str),
             golden_tolerance=_tolerance(_get(golden, "tolerance", dict, "golden.")),
             golden_samples=_get(golden, "samples", int, "golden."),
+            checked_with=_substitute(table.get("checked_with")),
             files=files,
         )
         refuse_unsafe_name(manifest.name)
@@ -181,6 +194,15 @@ def _file_record(name: str, item: object) -> FileRecord:
     if not re.fullmatch(r"[0-9a-f]{64}", record.sha256) or record.size_bytes < 0:
         raise BundleError(f"{MANIFEST}: 'files.{name}' holds no sha256 and size")
     return record
+
+
+def _substitute(item: object) -> Substitute | None:
+    """Bundles made before there was one have no such key."""
+    if item is None:
+        return None
+    if not isinstance(item, dict):
+        raise BundleError(f"{MANIFEST}: 'checked_with' must be an object, got {item!r:.60}")
+    return Substitute(*(_get(item, key, str, "checked_with.") for key in ("name", "version", "install", "reason")))
 
 
 def _specs(table: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:

@@ -13,6 +13,7 @@ EXAMPLE = """
 edgekit export net.py:build --target cpu --data digits.npz --metric top1 --max-drop 0.005
 edgekit export ./my-bert --target cpu --dynamic input_ids:1 --dynamic attention_mask:1
 edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.edgekit
+edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --range batch=1..4..16
 """
 
 
@@ -32,6 +33,13 @@ edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.ed
     help="Loosen a parity bound by name: sqnr_db=15, or int8.sqnr_db=15 for one precision. Repeat for several.",
 )
 @input_options
+@click.option(
+    "--range",
+    "ranges",
+    multiple=True,
+    metavar="DIM=MIN..OPT..MAX",
+    help="Sizes of a free dimension, for engines that plan for them. Repeat for several.",
+)
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
 @click.option("--threads", type=int, metavar="N", help="Fix the number of threads. Default: the fastest, measured.")
 @click.option(
@@ -73,5 +81,7 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     console.show(value, lambda: export_text(result, console.colour, console.width))
     if result.measured is None:
         console.hint(f"Next: edgekit bench {result.bundle}")
+    elif result.pick.checked_with:
+        console.hint(f"Next: edgekit build {result.bundle} --device ssh://…")
     else:
         console.hint(f"Next: copy {result.bundle} to the device and run it there: python run.py bench")
