@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .building import builds, prepare
 from .bundle import Bundle, open_bundle
 from .contracts import Progress, Quiet
 from .devices import device_for
@@ -93,6 +94,8 @@ def bench(
     with device_for(device) as place:
         place.push(bundle, progress)
         described = place.describe()
+        if builds(bundle):  # so that no measured process spends its minutes on it
+            prepare(bundle, place, progress)
         with progress.stage("measure"):
             measured = benchmark_bundle(
                 bundle,

@@ -112,6 +112,7 @@ def pack_bundle(
             parity=_parity_line(picked, job),
             measured=_measured_line(measured, picked, job),
             substitute=substitute,
+            note=getattr(runtime, "note", ""),
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,

@@ -109,7 +109,7 @@ def export(
 
     with stages.stage("load the model"):
         model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
-    dimensions = parse_ranges(ranges, _example_dims(model))
+    dimensions = parse_ranges(ranges, model.example_dims())
     destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
     _refuse_output(destination, overwrite)
     if dynamic and not profile.export.dynamic:
@@ -158,7 +158,7 @@ def export(
         bundle=destination,
         size_bytes=picked.built.size_bytes if picked.built else 0,
         fp32_size_bytes=_fp32_size(assessed),
-        source={**model.to_json(), "macs": analyze(graph, _example_dims(model)).macs},
+        source={**model.to_json(), "macs": analyze(graph, model.example_dims()).macs},
         passes=records,
         candidates=_table(assessed, picked, baseline),
         chosen=picked.candidate.name,
@@ -172,16 +172,6 @@ def export(
         self_test=self_test,
         samples=_samples(assessed),
     )
-
-
-def _example_dims(source: Source) -> dict[str, int]:
-    """Free dimension → its size in the example inputs."""
-    return {
-        name: size
-        for spec in source.inputs
-        for name, size in zip(spec.shape, source.example[spec.name].shape, strict=True)
-        if isinstance(name, str)
-    }
 
 
 class _Stages:

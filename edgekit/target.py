@@ -221,7 +221,8 @@ _KEYS = {
     "tolerance", "tolerance_with_metric", "measure",
 }  # fmt: skip
 _CANDIDATE_KEYS = {
-    "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "check_with", "disabled",
+    "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "check_with",
+    "disabled",
 }  # fmt: skip
 
 

@@ -101,9 +101,9 @@ def _quantize(node: ir.Node) -> Iterator[Refusal]:
     per_axis = factors is not None and factors.size > 1
     if per_axis and node.op_type == "QuantizeLinear" and _array(node.inputs[0]) is None:
         yield Refusal("quantization", "activations are quantized with one scale for the whole tensor", _STATIC)
-    if _integer(node, "block_size"):
-        if _dtype(node) not in (ir.DataType.INT4, ir.DataType.FLOAT4E2M1, ir.DataType.FLOAT8E4M3FN):
-            yield Refusal("quantization", "blocks are for 4 bits and float8 alone", _STATIC)
+    in_blocks = (ir.DataType.INT4, ir.DataType.FLOAT4E2M1, ir.DataType.FLOAT8E4M3FN)
+    if _integer(node, "block_size") and _dtype(node) not in in_blocks:
+        yield Refusal("quantization", "blocks are for 4 bits and float8 alone", _STATIC)
     dtype = _dtype(node)
     if dtype == ir.DataType.UINT8:
         reason = "uint8 would be read as int8, so that half of the range saturates"

@@ -86,8 +86,8 @@ CONSTANT_INPUTS: dict[str, tuple[int, ...]] = {
 DLA_OPERATORS = frozenset({
     "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Flatten",
     "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "LRN", "MatMul", "Max", "MaxPool", "Min",
-    "Mul", "Pow", "PRelu", "ReduceMax", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Sub", "Sum", "Tanh",
-    "Transpose",
+    "Mul", "Pow", "PRelu", "ReduceMax", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Sub", "Sum",
+    "Tanh", "Transpose",
 })  # fmt: skip
 DLA_MAX_BATCH = 4096
 DLA_MAX_SIZE = 8192

@@ -46,6 +46,7 @@ class PlanRuntime:
     name: str
     formats = ("tensorrt",)
     install: str
+    note: ClassVar[str] = ""  # what else is worth knowing about installing it
     prepares: ClassVar[str] = "plan"  # what the first open on a device builds, which may take minutes
     Options = Options
     modules: ClassVar[tuple[str, ...]]  # the package's import names, the first one found is used
@@ -86,7 +87,9 @@ class PlanRuntime:
         for name in self.modules:
             if find_spec(name) is not None:
                 return import_engine(name, self.install)
-        return import_engine(self.modules[0], self.install)  # which says that it is not installed
+        raise EngineError(
+            f"{self.name} is not installed", fix=f"Install it: {self.install}. {self.note}".rstrip(". ") + "."
+        )
 
     def configure(self, trt: Any, config: Any) -> None:
         """Put into the builder's configuration what this kind of TensorRT wants beyond the recipe."""

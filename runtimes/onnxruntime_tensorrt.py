@@ -28,7 +28,7 @@ class OnnxRuntimeTensorRt:
 
     name = "onnxruntime_tensorrt"
     formats = ("tensorrt",)
-    install = "pip install onnxruntime-gpu tensorrt (on a Jetson: the wheel of the Jetson Zoo)"
+    install = "pip install onnxruntime-gpu tensorrt"
     prepares: ClassVar[str] = "plan"
 
     @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ class TensorRt(PlanRuntime):
     """Builds the plan on the device that it runs on. On a Jetson, JetPack brings TensorRT and its Python package."""
 
     name = "tensorrt"
-    install = "pip install tensorrt (on a Jetson: sudo apt install nvidia-jetpack, which brings it)"
+    install = "pip install tensorrt"
+    note = "On a Jetson, JetPack brings it: sudo apt install python3-libnvinfer."
     modules = ("tensorrt", "tensorrt_bindings")
     Options = Options
 

@@ -64,9 +64,9 @@ def main() -> int:
     try:
         if arguments.command == "worker":
             _floor("measure.worker").main()
-        return (
-            _bench(arguments) if arguments.command == "bench" else _self_test(getattr(arguments, "substitute", False))
-        )
+        if arguments.command == "bench":
+            return _bench(arguments)
+        return _self_test(getattr(arguments, "substitute", False))
     except _floor("errors").EdgekitError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -74,11 +74,8 @@ def main() -> int:
 
 def _self_test(substitute: bool) -> int:
     with _floor("bundle").open_bundle(HERE) as bundle:
-        result, use, other = (
-            bundle.self_test(substitute=substitute),
-            bundle.manifest.runtime,
-            bundle.manifest.checked_with,
-        )
+        result = bundle.self_test(substitute=substitute)
+        use, other = bundle.manifest.runtime, bundle.manifest.checked_with
     engine = f"{use.name} {result.engine_version}"
     if substitute:
         engine = f"{other.name} {result.engine_version}, in place of {use.name}"

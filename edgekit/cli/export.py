@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .console import Console
-from .options import define, input_options, target_option
+from .options import define, input_options, range_option, target_option
 
 EXAMPLE = """
 edgekit export net.py:build --target cpu --data digits.npz --metric top1 --max-drop 0.005
@@ -33,13 +33,7 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
     help="Loosen a parity bound by name: sqnr_db=15, or int8.sqnr_db=15 for one precision. Repeat for several.",
 )
 @input_options
-@click.option(
-    "--range",
-    "ranges",
-    multiple=True,
-    metavar="DIM=MIN..OPT..MAX",
-    help="Sizes of a free dimension, for engines that plan for them. Repeat for several.",
-)
+@range_option
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
 @click.option("--threads", type=int, metavar="N", help="Fix the number of threads. Default: the fastest, measured.")
 @click.option(

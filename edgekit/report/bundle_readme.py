@@ -20,6 +20,7 @@ def bundle_readme(
     parity: str,
     measured: str,
     substitute: Substitute | None = None,
+    note: str = "",
 ) -> str:
     """Markdown for people who get the bundle and have never heard of edgekit.
 
@@ -34,6 +35,7 @@ def bundle_readme(
         parity: one line: how far it is from the reference.
         measured: one line: what was measured where, or why nothing was.
         substitute: what checked it where its engine could not run.
+        note: what else is worth knowing about installing the engine.
     """
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
     rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
@@ -54,7 +56,7 @@ A model for target `{target}` in {precision}, made by edgekit. It needs Python 3
     {install} numpy
     python run.py            # self-test: checks every file's hash, then the answers against the golden ones
     python run.py bench      # latency on this machine
-{other}
+{note and chr(10) + note + chr(10)}{other}
 In an app (put this folder on `sys.path`, or copy it into the app):
 
 ```python
