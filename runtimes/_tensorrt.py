@@ -46,6 +46,7 @@ class PlanRuntime:
     name: str
     formats = ("tensorrt",)
     install: str
+    by_pip: ClassVar[bool] = True  # False: wheels alone do not bring it to a device
     note: ClassVar[str] = ""  # what else is worth knowing about installing it
     prepares: ClassVar[str] = "plan"  # what the first open on a device builds, which may take minutes
     Options = Options

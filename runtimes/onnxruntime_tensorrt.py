@@ -29,6 +29,7 @@ class OnnxRuntimeTensorRt:
     name = "onnxruntime_tensorrt"
     formats = ("tensorrt",)
     install = "pip install onnxruntime-gpu tensorrt"
+    by_pip: ClassVar[bool] = False
     prepares: ClassVar[str] = "plan"
 
     @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ class TensorRt(PlanRuntime):
 
     name = "tensorrt"
     install = "pip install tensorrt"
+    by_pip = False
     note = "On a Jetson, JetPack brings it: sudo apt install python3-libnvinfer."
     modules = ("tensorrt", "tensorrt_bindings")
     Options = Options
