@@ -144,12 +144,11 @@ def refusal(found: Sequence[Finding], options: PlanOptions) -> EngineError:
         more = f" and {len(items) - 3} more" if len(items) > 3 else ""
         head = f"{op_type}  ({where}{more})" if op_type else f"{where}{more}"
         lines.append(f"{head}  {reason}. {fix}")
-    count = len({(item.node, item.op_type) for item in found})
-    return EngineError(
-        f"TensorRT {options.tensorrt_min} or later would refuse {count} "
-        f"{'things' if count > 1 else 'thing'} of this graph",
-        details=lines,
-    )
+    first = next(iter(grouped))
+    places = {(item.op_type, item.node) for item in found}
+    head = f"{first[0]}: {first[1]}" if first[0] else f"{found[0].node}: {first[1]}"
+    more = f", and {len(places) - 1} more" if len(places) > 1 else ""
+    return EngineError(f"TensorRT {options.tensorrt_min} or later would refuse it ({head}{more})", details=lines)
 
 
 PLUGIN = TensorRtPlan
