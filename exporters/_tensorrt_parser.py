@@ -40,7 +40,10 @@ def ask(model: Path) -> Verdict | None:
         return None
     answer = json.loads(done.stdout.splitlines()[-1])
     refusals = [item for item in answer["errors"] if item["operator"] not in PLUGINS]
-    lines = tuple(f"{item['operator']}  ({item['node']})  {item['words']}" for item in refusals)
+    lines = tuple(
+        f"{item['operator']}  ({item['node']})  {item['words']}" if item["operator"] else item["words"]
+        for item in refusals
+    )
     return Verdict(f"TensorRT-RTX {answer['version']}'s parser", lines)
 
 

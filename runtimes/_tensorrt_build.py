@@ -124,8 +124,8 @@ def parse(trt: Any, log: Log, network: Any, model: Path) -> None:
 
 def _parser_line(error: Any) -> str:
     words = " ".join(error.desc().split())
-    node = error.node_name()
-    return f"{error.node_operator()}  ({node})  {words}" if node else words
+    operator = error.node_operator()
+    return f"{operator}  ({error.node_name()})  {words}" if operator else words
 
 
 def configure(trt: Any, builder: Any, network: Any, config: Any, recipe: Recipe) -> None:

@@ -48,7 +48,10 @@ def record(version: str, cuda: str) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tag = subprocess.run(
-            [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
+            [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
         options = ["--no-deps", "--only-binary=:all:", "--python-version", tag, "--implementation", "cp"]
         platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (17, 28)]
@@ -59,7 +62,15 @@ def record(version: str, cuda: str) -> dict[str, list[str]]:
         (folder / "stub.c").write_text(_STUB)
         for library in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
             soname = f"lib{library}.so.{version.partition('.')[0]}"
-            gcc = ["gcc", "-shared", "-fPIC", "-o", str(folder / soname), f"-Wl,-soname,{soname}", str(folder / "stub.c")]
+            gcc = [
+                "gcc",
+                "-shared",
+                "-fPIC",
+                "-o",
+                str(folder / soname),
+                f"-Wl,-soname,{soname}",
+                str(folder / "stub.c"),
+            ]
             subprocess.run(gcc, check=True)
         environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(folder)}
         command = [PYTHON, "-c", _DUMP, json.dumps(CLASSES)]

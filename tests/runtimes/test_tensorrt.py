@@ -190,7 +190,10 @@ def test_layers_are_read_as_far_as_the_inspector_tells() -> None:
         ]
     }
     layers = read_layers(json.dumps(detailed))
-    assert [(item.name, item.device) for item in layers] == [("conv + act", "TensorRT"), ("{ForeignNode[a...b]}", "DLA")]
+    assert [(item.name, item.device) for item in layers] == [
+        ("conv + act", "TensorRT"),
+        ("{ForeignNode[a...b]}", "DLA"),
+    ]
     assert layers[0].covers == ("conv", "act") and layers[0].precision == "Row major linear FP16 format"
     assert [item.name for item in read_layers('{"Layers": ["a", "b"]}')] == ["a", "b"]
     assert read_layers("{}") == []
