@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import plugins
 from .bundle import Bundle, open_bundle
 from .contracts import Progress, Quiet
 from .devices import Device, device_for
 from .errors import UsageError
-from .measure.engines import load_runtime
 
 if TYPE_CHECKING:
     from .measure.client import WorkerInfo
@@ -93,7 +93,22 @@ def build(bundle: str | Path | Bundle, device: str = "local", *, progress: Progr
 
 def builds(bundle: Bundle) -> str:
     """What the bundle's engine builds when it opens the model for the first time on a device; "": nothing."""
-    return str(getattr(load_runtime(bundle.manifest.runtime.name), "prepares", ""))
+    try:
+        runtime = plugins.load("runtimes", bundle.manifest.runtime.name)
+    except UsageError:  # an adapter that came with the bundle and is not installed here: it builds without being asked
+        return ""
+    return str(getattr(runtime, "prepares", ""))
+
+
+def bring(bundle: Bundle, place: Device, progress: Progress) -> None:
+    """Bring a bundle to a device, and let its engine build there what it has to, before anything is measured.
+
+    Raises:
+        EngineError: the device is unreachable, or has no room; the engine is missing there, or refuses the model.
+    """
+    place.push(bundle, progress)
+    if builds(bundle):
+        prepare(bundle, place, progress)
 
 
 def prepare(bundle: Bundle, place: Device, progress: Progress) -> WorkerInfo:
