@@ -112,7 +112,8 @@ def _ask(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, pro
 def _by_rules(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, missing: EngineError) -> Acceptance:
     """What is known without the engine: the exporter's rules, where it has any, and what writing the artifact says."""
     exporter = plugins.load("exporters", candidate.format)()
-    if not isinstance(exporter, Checks):
+    has_rules = isinstance(exporter, Checks)
+    if not has_rules:
         return Acceptance(candidate.runtime, None, False, reason=str(missing))
     context = asked.context(candidate.runtime, folder.parent)
     options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")

@@ -86,7 +86,7 @@ class Cuda:
         self._call("cuMemHostAlloc", ctypes.byref(pointer), ctypes.c_size_t(max(size, 1)), _HOST_PORTABLE)
         assert pointer.value is not None
         memory = (ctypes.c_uint8 * max(size, 1)).from_address(pointer.value)
-        return pointer.value, np.frombuffer(memory, np.uint8, count=size)
+        return pointer.value, np.frombuffer(memoryview(memory), np.uint8, count=size)
 
     def free_host(self, pointer: int) -> None:
         """Give page-locked memory back."""

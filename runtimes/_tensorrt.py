@@ -24,7 +24,7 @@ from ._values import import_engine
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SessionOptions:
     """Session options. What decides the plan itself is in its recipe."""
 
     threads: int = 0  # of the CPU; TensorRT uses none, and `in_force` tells 0
@@ -49,7 +49,7 @@ class PlanRuntime:
     by_pip: ClassVar[bool] = True  # False: wheels alone do not bring it to a device
     note: ClassVar[str] = ""  # what else is worth knowing about installing it
     prepares: ClassVar[str] = "plan"  # what the first open on a device builds, which may take minutes
-    Options = Options
+    Options = SessionOptions
     modules: ClassVar[tuple[str, ...]]  # the package's import names, the first one found is used
     timing_cache: ClassVar[bool] = True
 
@@ -63,7 +63,7 @@ class PlanRuntime:
         self._check_driver(load_cuda().gpu(), trt.__version__)
         return str(trt.__version__)
 
-    def open(self, artifact: Artifact, options: Options) -> Session:
+    def open(self, artifact: Artifact, options: SessionOptions) -> Session:
         """See contracts.Runtime.open. Builds the plan if this device has none that fits."""
         trt = self.load()
         if not artifact.path.is_file():

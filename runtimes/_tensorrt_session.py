@@ -309,9 +309,9 @@ class _Binding:
         for tensor in session._input_tensors:
             name, value = tensor.spec.name, self.feeds[tensor.spec.name]
             if not context.set_input_shape(name, value.shape):
-                shape = "x".join(map(str, value.shape)) or "scalar"
+                got = "x".join(map(str, value.shape)) or "scalar"
                 raise EngineError(
-                    f"input '{name}' has the shape {shape}, which the plan was not built for",
+                    f"input '{name}' has the shape {got}, which the plan was not built for",
                     details=session.log.take(),
                     fix="State its range when exporting: --range DIM=MIN..OPT..MAX.",
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._tensorrt import Options, PlanRuntime
+from ._tensorrt import PlanRuntime, SessionOptions
 
 
 class TensorRt(PlanRuntime):
@@ -13,7 +13,7 @@ class TensorRt(PlanRuntime):
     by_pip = False
     note = "On a Jetson, JetPack brings it: sudo apt install python3-libnvinfer."
     modules = ("tensorrt", "tensorrt_bindings")
-    Options = Options
+    Options = SessionOptions
 
 
 PLUGIN = TensorRt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._tensorrt import Options, PlanRuntime
+from ._tensorrt import PlanRuntime, SessionOptions
 
 
 class TensorRtRtx(PlanRuntime):
@@ -17,7 +17,7 @@ class TensorRtRtx(PlanRuntime):
     install = "pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings"
     modules = ("tensorrt_rtx", "tensorrt_rtx_bindings")
     timing_cache = False  # it has no kernels to time when it builds
-    Options = Options
+    Options = SessionOptions
 
     def configure(self, trt: Any, config: Any) -> None:
         """Build for this GPU alone, not for every card that the plan could be carried to."""
