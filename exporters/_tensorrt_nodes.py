@@ -278,7 +278,7 @@ def _loop(node: ir.Node) -> Iterator[Refusal]:
 def check_dla(node: ir.Node) -> Iterator[Refusal]:
     """What a DLA does not take of a node. Source: NVIDIA, "DLA Supported Layers and Restrictions"."""
     fallback = "Allow the GPU for it (gpu_fallback = true), or use a candidate without the DLA"
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast"):
+    if is_quantizing(node):
         return
     if node.op_type not in known.DLA_OPERATORS:
         yield Refusal("dla-operator", "the DLA does not have it", fallback)

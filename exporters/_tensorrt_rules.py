@@ -59,6 +59,16 @@ def check(model: ir.Model, plan: Plan) -> list[Finding]:
     return found
 
 
+def left_to_gpu(model: ir.Model) -> list[str]:
+    """The nodes that a DLA does not take, each with the reason: ``Cast  (x_float16)  the DLA does not have it``."""
+    return [
+        f"{name_of(node)}  ({module_path(node) or node.name or '?'})  {item.reason}"
+        for graph in all_graphs(model)
+        for node in graph
+        for item in nodes.check_dla(node)
+    ]
+
+
 def name_of(node: ir.Node) -> str:
     """``Erf``, or ``com.microsoft.Gelu`` outside ONNX's own domain."""
     return f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type

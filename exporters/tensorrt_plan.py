@@ -20,7 +20,7 @@ from edgekit.graph import specs
 from edgekit.runtimes._tensorrt_recipe import RECIPE, Recipe, ShapeRange, numbers
 
 from . import _tensorrt_parser
-from ._tensorrt_rules import Plan, check
+from ._tensorrt_rules import Plan, check, left_to_gpu
 from .onnx import FileLayout, OnnxFile
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class TensorRtPlan:
             )
         done = {
             **info,
+            "on_gpu": left_to_gpu(model) if options.dla_core is not None else None,
             "recipe": json.loads(recipe.dumps()),
             "parsed_by": None if verdict is None else verdict.parser,
             "plan": "not built here: the device builds it when it first opens the bundle",

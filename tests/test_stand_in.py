@@ -260,11 +260,14 @@ def test_a_free_dimension_without_a_range_is_refused_with_the_flag(inside: Path)
 
 
 def test_the_dla_is_there_to_choose_on_an_agx_orin(inside: Path) -> None:
-    name = "tensorrt fp16 dla gpu"
+    name = "tensorrt fp16 dla"
     found = export("net.py:build", "jetson-agx-orin", candidates=[name], output="dla.edgekit", overwrite=True)
     assert found.chosen == name
     recipe = read_recipe(Path("dla.edgekit/model"))
     assert (recipe.dla_core, recipe.gpu_fallback) == (0, True)
+    with open_bundle("dla.edgekit") as bundle:
+        on_gpu = bundle.manifest.source["export"]["on_gpu"]
+    assert all(line.startswith(("Cast", "ReduceMean", "Squeeze")) for line in on_gpu) and len(on_gpu) >= 2
 
 
 def test_where_the_stand_in_is_missing_too_nothing_is_exported(inside: Path) -> None:

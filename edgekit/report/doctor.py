@@ -61,7 +61,8 @@ def targets_text(rows: list[dict[str, Any]], colour: bool, width: int) -> str:
 def profile_text(profile: dict[str, Any], colour: bool, width: int) -> str:
     """A target's profile after inheritance: each value with the file it came from."""
     ink = Ink(colour)
-    lines = labelled(profile["name"], profile["description"], ink, width)
+    indent = max(len(profile["name"]) + 3, 12)
+    lines = labelled(profile["name"], profile["description"], ink, width, indent)
     lines += labelled("files", " ← ".join(short_path(item) for item in profile["files"]), ink, width)
     rows = [[f"  {key}", _toml(value), _origin(key, profile["origins"])] for key, value in _flat(profile)]
     key_width = max(len(row[0]) for row in rows)

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from onnx_ir.passes.common import ShapeInferencePass
 
 from edgekit.exporters import Finding
-from edgekit.exporters._tensorrt_rules import Plan, check
+from edgekit.exporters._tensorrt_rules import Plan, check, left_to_gpu
 from edgekit.passes import MODULE_PATH
 from edgekit.runtimes._tensorrt_recipe import ShapeRange
 
@@ -216,6 +216,9 @@ def test_the_dla_takes_fixed_shapes_half_precision_and_its_own_operators() -> No
     found = one(check(odd, Plan(dla=True, precision="fp16")))
     assert found.rule == "dla-operator" and "gpu_fallback = true" in found.fix
     assert check(odd, Plan(dla=True, precision="fp16", gpu_fallback=True)) == []
+    assert left_to_gpu(odd) == ["Erf  (the_Erf)  the DLA does not have it"]
+    cast = model([node("Cast", ["x"], to=T.FLOAT16)])
+    assert one(check(cast, Plan(dla=True, precision="fp16"))).rule == "dla-operator"
     weights = {"w": np.ones((4, 3, 33, 33), np.float16)}
     large = model(
         [node("Conv", ["x", "w"], kernel_shape=[33, 33])], {"x": (T.FLOAT16, [1, 3, 64, 64])}, ("y",), weights
