@@ -99,7 +99,7 @@ def _ask(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, pro
         refusals = tuple(_refusals(model, runtime, candidate, asked, folder, progress))
         return Acceptance(runtime.name, version, False, _words(error), refusals)
     allowed = target.measure.device
-    strays = [] if target.measure.fallback else [node for node in placement.nodes if node.device != allowed]
+    strays = [node for node in placement.nodes if not target.measure.allows(node.device)]
     return Acceptance(
         runtime.name,
         version,

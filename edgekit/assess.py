@@ -155,10 +155,8 @@ def _repair(first: Assessed, job: Job, threads: int | None, stand_in: StandIn | 
 def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
     """The error for nodes that run where neither the target nor the user allows, or None."""
     rules = job.target.measure
-    if rules.fallback:
-        return None
     strays = [
-        node for node in placement.nodes if node.device != rules.device and node.op_type not in job.allow_fallback
+        node for node in placement.nodes if not rules.allows(node.device) and node.op_type not in job.allow_fallback
     ]
     if not strays:
         return None

@@ -47,10 +47,15 @@ class MeasureRules:
     processes: int = 3
     fallback: bool = False  # whether nodes may run elsewhere than on `device`
     device: str = "CPU"
+    also: tuple[str, ...] = ()  # devices beside it on which nodes may run all the same: a Jetson's DLA
 
     def __post_init__(self) -> None:
         if self.where not in ("here", "device"):
             raise ValueError(f"'where' must be 'here' or 'device', got '{self.where}'")
+
+    def allows(self, device: str) -> bool:
+        """Whether a node may run there."""
+        return self.fallback or device == self.device or device in self.also
 
 
 @dataclass(frozen=True, slots=True)

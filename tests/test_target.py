@@ -178,3 +178,9 @@ def test_a_jetson_is_exported_for_anywhere_and_measured_on_itself(name: str) -> 
     assert all((item.runtime, item.check_with) == ("tensorrt", "onnxruntime") for item in target.candidates)
     dla = [item.name for item in target.candidates if "dla_core" in item.export_options]
     assert bool(dla) == (name == "jetson-agx-orin")  # the Orin Nano has none
+
+
+def test_a_device_beside_the_targets_own_may_be_allowed() -> None:
+    agx, nano = load_target("jetson-agx-orin").measure, load_target("jetson-orin-nano").measure
+    assert agx.allows("TensorRT") and agx.allows("DLA") and not agx.allows("CPU")
+    assert not nano.allows("DLA")
