@@ -49,7 +49,7 @@ class Assessed:
     @property
     def why_not(self) -> str | None:
         """One line: why it is out."""
-        return self.reason if self.error is None else str(self.error).splitlines()[0]
+        return self.reason if self.error is None else str(self.error).splitlines()[0].removesuffix(":")
 
     @property
     def best(self) -> Variant | None:
