@@ -76,6 +76,7 @@ class StandIn:
     runtime: str
     version: str
     reason: str  # why the candidate's own engine cannot
+    options: Mapping[str, Any] = field(default_factory=dict)  # session options
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +148,9 @@ def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
         EngineError: the engine is missing, or refuses the model.
     """
     feeds = [sample.feeds for sample in job.expected.first(4)]
-    if built.stand_in is not None:  # its own options are another engine's
+    if built.stand_in is not None:  # ``options`` are another engine's
         artifact = replace(built.artifact, format=plugins.load("runtimes", built.stand_in.runtime).formats[0])
-        return job.device.open(artifact, built.stand_in.runtime, {}, feeds)
+        return job.device.open(artifact, built.stand_in.runtime, built.stand_in.options, feeds)
     return job.device.open(built.artifact, built.candidate.runtime, options, feeds)
 
 
@@ -261,7 +262,7 @@ def engine_or_stand_in(candidate: Candidate) -> StandIn | EngineError | None:
     if missing is None or not candidate.check_with:
         return missing
     version = plugins.load("runtimes", candidate.check_with)().version()
-    return StandIn(candidate.check_with, version, missing.what)
+    return StandIn(candidate.check_with, version, missing.what, candidate.check_options)
 
 
 def missing_engine(candidate: Candidate) -> EngineError | None:

@@ -69,7 +69,7 @@ def pack_bundle(
     substitute = None
     if other is not None and other_class is not None:
         reason = why_not_measured(job.target, picked)
-        substitute = Substitute(other.runtime, other.version, other_class.install, reason)
+        substitute = Substitute(other.runtime, other.version, other_class.install, reason, other.options)
     manifest = Manifest(
         name=destination.name.removesuffix(".edgekit"),
         target=job.target.name,

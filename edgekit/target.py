@@ -80,6 +80,7 @@ class Candidate:
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # session option → values to try
     arch: tuple[str, ...] = ()  # machines it is made for; empty: any
     check_with: str = ""  # the runtime that checks the numerics where this machine cannot run the engine; "": none may
+    check_options: Mapping[str, Any] = field(default_factory=dict)  # that one's session options
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ _KEYS = {
 }  # fmt: skip
 _CANDIDATE_KEYS = {
     "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "check_with",
-    "disabled",
+    "check_options", "disabled",
 }  # fmt: skip
 
 
@@ -239,7 +240,7 @@ def _build(table: dict[str, Any], origins: Mapping[str, Path], files: tuple[Path
         raise UsageError(f"{where}: 'name' must be the file's name, '{files[0].stem}', got {name!r}")
     export = options_from(ExportRules, _table(table, "export", where), f"[export] of {where}")
     runtime = _table(table, "runtime", where)
-    _refuse_unknown(runtime, {"name", "options", "check_with"}, f"[runtime] of {where}")
+    _refuse_unknown(runtime, {"name", "options", "check_with", "check_options"}, f"[runtime] of {where}")
     tune = _tune(table.get("tune", {}), f"[tune] of {where}")
     raw = table.get("candidates", [])
     if not isinstance(raw, list):
@@ -280,7 +281,8 @@ def _candidate(
     engine = item.get("runtime", runtime.get("name"))
     if not isinstance(engine, str):
         raise UsageError(f"{here} needs a 'runtime'")
-    inherited = runtime.get("options", {}) if engine == runtime.get("name") else {}
+    above = runtime if engine == runtime.get("name") else {}
+    inherited = above.get("options", {})
     return Candidate(
         name=item["name"],
         runtime=engine,
@@ -291,7 +293,8 @@ def _candidate(
         options={**inherited, **_table(item, "options", here)},
         tune={**tune, **_tune(item.get("tune", {}), f"'tune' of {here}")},
         arch=_strings(item.get("arch", []), f"{here}: 'arch'"),
-        check_with=str(item.get("check_with", runtime.get("check_with", "") if engine == runtime.get("name") else "")),
+        check_with=str(item.get("check_with", above.get("check_with", ""))),
+        check_options=_table(item, "check_options", here) or _table(above, "check_options", f"[runtime] of {where}"),
     )
 
 

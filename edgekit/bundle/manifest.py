@@ -37,6 +37,7 @@ class Substitute:
     version: str
     install: str
     reason: str  # why not the engine itself, and what was not done in consequence
+    options: Mapping[str, Any] = field(default_factory=dict)  # its session options
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Manifest:
             "calibration": None if self.calibration is None else dict(self.calibration),
             "versions": dict(self.versions),
             "created": self.created,
-            "checked_with": None if self.checked_with is None else dataclasses.asdict(self.checked_with),
+            "checked_with": None if self.checked_with is None else _plain(self.checked_with),
             "golden": {"samples": self.golden_samples, "tolerance": self.golden_tolerance.to_json()},
             "files": {name: dataclasses.asdict(self.files[name]) for name in sorted(self.files)},
         }
@@ -202,7 +203,12 @@ def _substitute(item: object) -> Substitute | None:
         return None
     if not isinstance(item, dict):
         raise BundleError(f"{MANIFEST}: 'checked_with' must be an object, got {item!r:.60}")
-    return Substitute(*(_get(item, key, str, "checked_with.") for key in ("name", "version", "install", "reason")))
+    words = (_get(item, key, str, "checked_with.") for key in ("name", "version", "install", "reason"))
+    return Substitute(*words, options=_get(item, "options", dict, "checked_with."))
+
+
+def _plain(item: Substitute) -> dict[str, Any]:
+    return {**dataclasses.asdict(item), "options": dict(item.options)}
 
 
 def _specs(table: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:

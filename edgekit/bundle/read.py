@@ -202,7 +202,7 @@ class Bundle:
         if substitute:
             if self.manifest.checked_with is None:
                 raise EngineError(f"'{self.path}' was checked with {name} itself: it has no substitute for it")
-            name, table = self.manifest.checked_with.name, overrides
+            name, table = self.manifest.checked_with.name, {**self.manifest.checked_with.options, **overrides}
         runtime = load_runtime(name)
         version = runtime.version()
         options = options_from(runtime.Options, table, f"options of runtime '{name}'")
