@@ -9,7 +9,8 @@ from typing import Any
 from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
-from .measure.opening import stray_lines
+from .passes import module_path
+from .placing import refusal
 from .repair import needs_calibration, proposals
 from .results import CandidateResult
 from .selection import Variant, cores, screen
@@ -86,7 +87,7 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
         if first.check is None or first.check.miss is None or not needs_calibration(candidate):
             return first
         return _repair(first, job, threads)
-    except EngineError as error:
+    except (EngineError, PlacementError) as error:
         return Assessed(candidate, error=error)
 
 
@@ -132,15 +133,7 @@ def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
     rules = job.target.measure
     if rules.fallback:
         return None
-    strays = [
-        node for node in placement.nodes if node.device != rules.device and node.op_type not in job.allow_fallback
-    ]
-    if not strays:
-        return None
-    names = dict.fromkeys(node.op_type for node in strays)
-    return PlacementError(
-        f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {rules.device}, "
-        f"which target '{job.target.name}' does not allow",
-        details=stray_lines(strays),
-        fix=f"Change the model, or allow it: {' '.join(f'--allow-fallback {name}' for name in names)}",
+    modules = {node.name or "": module_path(node) for node in job.graph.graph}
+    return refusal(
+        placement, device=rules.device, target=job.target.name, allowed=job.allow_fallback, modules=modules
     )
