@@ -6,8 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants
+from . import plugins
+from .candidates import (
+    Built,
+    Check,
+    Job,
+    build,
+    check,
+    has_option,
+    missing_engine,
+    open_worker,
+    session_variants,
+)
 from .contracts import Placement
+from .devices.local import Worker
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .passes import module_path
 from .placing import refusal
@@ -63,6 +75,7 @@ class Assessed:
             nodes=sum(self.placement.values()) if self.placement else None,
             parity=self.check.parity if self.check else None,
             metric=self.check.metric if self.check else None,
+            same_graph=self.check.same_graph if self.check else None,
             latency=variant.latency(baseline) if variant and self.passed else None,
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
@@ -95,17 +108,18 @@ def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: fr
     built = build(candidate, job, keep_float, tag)
     if isinstance(built, str):
         return Assessed(candidate, reason=built)
-    variants = session_variants(candidate, threads, cores())
-    with open_worker(built, job, variants[0]) as worker:
+    variants = session_variants(candidate, threads, cores(), job.allow_fallback)
+    with _open(built, job, variants[0]) as worker:
         placement: Placement = worker.info.placement
-        misplaced = _misplaced(placement, job)
+        misplaced = _misplaced(placement, built, job)
         if misplaced is not None:
             return Assessed(candidate, built, error=misplaced)
         outcome = check(built, worker, job)
         if outcome.miss is not None:
             return Assessed(candidate, built, outcome, error=ParityError(outcome.miss))
         if not job.target.runs_here():
-            return Assessed(candidate, built, outcome, options=variants[0], placement=placement.counts())
+            counts = built.placement or placement.counts()
+            return Assessed(candidate, built, outcome, options=variants[0], placement=counts)
         timed = screen(built, variants, worker, job.target.measure.warmup_s)
     return Assessed(candidate, built, outcome, tuple(timed), placement=placement.counts())
 
@@ -128,12 +142,28 @@ def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
     return Assessed(first.candidate, last.built, last.check, error=last.error or first.error)
 
 
-def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
+def _open(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
+    """A worker; of an engine that refuses to run nodes elsewhere, the error names them by their PyTorch modules."""
+    try:
+        return open_worker(built, job, options)
+    except PlacementError as error:
+        if not has_option(built.candidate.runtime, "fallback"):
+            raise
+        with open_worker(built, job, {**options, "fallback": ["*"]}) as worker:
+            raise _misplaced(worker.info.placement, built, job) or error from error
+
+
+def _misplaced(placement: Placement, built: Built, job: Job) -> PlacementError | None:
     """The error for nodes that run where neither the target nor the user allows, or None."""
     rules = job.target.measure
     if rules.fallback:
         return None
     modules = {node.name or "": module_path(node) for node in job.graph.graph}
     return refusal(
-        placement, device=rules.device, target=job.target.name, allowed=job.allow_fallback, modules=modules
+        placement,
+        device=rules.device,
+        target=job.target.name,
+        allowed=job.allow_fallback,
+        modules=modules,
+        advice=getattr(plugins.load("runtimes", built.candidate.runtime), "advice", {}),
     )

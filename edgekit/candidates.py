@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from .measure.parity import ParityMeter
 from .passes import PassContext
 from .repair import Rankings
 from .results import MetricReport, ParityReport
+from .same_graph import SameGraph, SameGraphCheck, emulator_of, write_plain
 from .samples import ReferenceRun
 from .stages import run_passes
 from .target import Candidate, Target
@@ -81,6 +82,14 @@ class Built:
     info: Mapping[str, Any]  # what the exporter says it did
     keep_float: frozenset[str]
     size_bytes: int  # of every file of the artifact
+    plain: Artifact | None = None  # the same graph as ONNX, where the engine emulates its device
+    steps: Mapping[str, float] = field(default_factory=dict)  # of ``plain``: output → step of its quantization
+
+    @property
+    def placement(self) -> Mapping[str, int] | None:
+        """Device → number of the graph's nodes, where it was compiled ahead of time: it is few nodes afterwards."""
+        found: Mapping[str, int] | None = self.info.get("placement")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,7 @@ class Check:
     parity: ParityReport
     metric: MetricReport | None
     golden_db: float  # signal-to-noise ratio over the first `GOLDEN_SAMPLES` alone
+    same_graph: SameGraph | None = None  # against the CPU on the same graph, where the device is emulated
 
     @property
     def miss(self) -> str | None:
@@ -127,6 +137,9 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
     artifact, info = exporter.write(model, directory, candidate.precision, options, context)
     size_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     built = Built(candidate, artifact, directory, records, info, keep_float, size_bytes)
+    if emulator_of(candidate.runtime):
+        plain, steps = write_plain(model, directory.with_name(f"{directory.name}-plain"), candidate.precision, context)
+        built = replace(built, plain=plain, steps=steps)
     job.built[recipe] = built
     return built
 
@@ -154,11 +167,14 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
     meter, golden = ParityMeter(tolerance.rtol or 0.0), ParityMeter()
     metric = make_metric(accuracy.metric) if accuracy.metric else None
     baseline = make_metric(accuracy.metric) if accuracy.metric else None
+    same = SameGraphCheck(built.plain, built.steps) if built.plain else None
     done = 0
     for chunk in _chunks(job.expected):
         answers: list[Outputs] = worker.run_many([sample.feeds for sample in chunk])
         for index, (sample, got) in enumerate(zip(chunk, answers, strict=True), start=done):
             meter.add(sample.expected, got)
+            if same is not None:
+                same.add(sample.feeds, got)
             if index < GOLDEN_SAMPLES:
                 golden.add(sample.expected, got)
             if metric is not None and baseline is not None:
@@ -183,7 +199,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
         },
     )
     if metric is None or baseline is None or accuracy.metric is None:
-        return Check(report, None, golden.result().sqnr_db)
+        return Check(report, None, golden.result().sqnr_db, same.result() if same else None)
     value, reference = metric.value(), baseline.value()
     return Check(
         report,
@@ -196,6 +212,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
             samples=len(job.expected),
         ),
         golden.result().sqnr_db,
+        same.result() if same else None,
     )
 
 
@@ -216,13 +233,16 @@ def _nbytes(arrays: Feeds) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def session_variants(candidate: Candidate, threads: int | None, cores: Sequence[int]) -> list[dict[str, Any]]:
+def session_variants(
+    candidate: Candidate, threads: int | None, cores: Sequence[int], allow_fallback: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Every combination of session options to try, the fixed ones included; the first is the candidate's default.
 
     Args:
         candidate: states fixed ``options`` and lists to ``tune``.
         threads: fixes the number of threads, or None.
         cores: what "every core" may mean on this machine: 0 threads in a profile stands for each of these.
+        allow_fallback: operators that may run elsewhere, for an engine that itself refuses to run any there.
     """
     tune = {key: tuple(values) for key, values in candidate.tune.items() if key not in candidate.options}
     if threads is not None:
@@ -231,11 +251,17 @@ def session_variants(candidate: Candidate, threads: int | None, cores: Sequence[
         expanded = [number for value in tune["threads"] for number in ((value,) if value else cores)]
         tune["threads"] = tuple(dict.fromkeys(expanded))
     names = list(tune)
-    variants = [
-        {**candidate.options, **dict(zip(names, values, strict=True))} for values in itertools.product(*tune.values())
-    ]
+    fixed = dict(candidate.options)
+    if allow_fallback and has_option(candidate.runtime, "fallback"):
+        fixed["fallback"] = sorted(allow_fallback)
+    variants = [{**fixed, **dict(zip(names, values, strict=True))} for values in itertools.product(*tune.values())]
     _refuse_unknown_options(candidate, variants[0])
     return variants
+
+
+def has_option(runtime: str, name: str) -> bool:
+    """Whether the sessions of a runtime have an option of this name."""
+    return any(field.name == name for field in fields(plugins.load("runtimes", runtime).Options))
 
 
 def _refuse_unknown_options(candidate: Candidate, options: Mapping[str, Any]) -> None:

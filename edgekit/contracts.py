@@ -92,7 +92,7 @@ class Placement:
     def elsewhere(self, device: str, allowed: Collection[str] = ()) -> tuple[NodePlacement, ...]:
         """The nodes that run on another device than ``device``, but for operators that are ``allowed`` to.
 
-        QuantizeLinear and DequantizeLinear go where the operator between them goes: beside such a one they do not count.
+        QuantizeLinear and DequantizeLinear go where the operator between them goes: beside one they do not count.
         """
         strays = [node for node in self.nodes if node.device != device]
         work = [node for node in strays if node.op_type not in _CARRIERS] or strays
@@ -200,9 +200,10 @@ class Runtime(Protocol):
     name: str
     formats: tuple[str, ...]  # the artifact formats it opens, best first
     install: str  # the line that installs the engine: "pip install onnxruntime"
-    # A frozen dataclass of session options; the field ``threads: int`` (0: the engine's choice). Where the engine itself
-    # can refuse to run nodes elsewhere, a field ``fallback: tuple[str, ...]`` holds the operators that may all the same.
+    # A frozen dataclass of session options; the field ``threads: int`` (0: the engine's choice). Where the engine
+    # itself refuses to run nodes elsewhere, ``fallback: tuple[str, ...]`` holds the operators that may (``*``: any).
     Options: type[Any]
+    # May also have ``advice``: operator → what to write instead, for those that the engine is known to refuse.
 
     def version(self) -> str:
         """The engine's version.

@@ -18,6 +18,7 @@ from .devices.local import LocalDevice
 from .errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
 from .passes import count_nodes
 from .results import CandidateResult, ExportResult
+from .same_graph import emulator_of
 from .stages import run_passes, to_graph
 from .target import Candidate, Target, load_target, machine
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .selection import Variant
     from .source import Source
 
-DEFAULT_SAMPLES = 1000
 DEFAULT_CALIBRATION_SAMPLES = 128
 
 
@@ -48,7 +48,7 @@ def export(
     threads: int | None = None,
     candidates: Sequence[str] = (),
     allow_fallback: Sequence[str] = (),
-    samples: int = DEFAULT_SAMPLES,
+    samples: int | None = None,
     calibration_samples: int = DEFAULT_CALIBRATION_SAMPLES,
     max_time_s: float = 120.0,
     overwrite: bool = False,
@@ -73,7 +73,7 @@ def export(
         threads: fixes the number of threads; None: the fastest, measured.
         candidates: only these of the target's candidates.
         allow_fallback: operators, by the engine's names of them, that may run elsewhere than on the target's device.
-        samples: check on at most this many samples, evenly strided.
+        samples: check on at most this many samples, evenly strided; None: the target's number.
         calibration_samples: calibrate with at most this many samples, evenly strided.
         max_time_s: seconds for measuring the contenders.
         overwrite: replace an existing bundle at ``output``.
@@ -100,6 +100,7 @@ def export(
     if profile.abstract:
         raise UsageError(f"target '{profile.name}' is only there to be extended", fix="edgekit targets list")
     offered = _choose_candidates(profile, candidates)
+    samples = profile.measure.samples if samples is None else samples
     _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
     if output is not None:
         _refuse_output(Path(output), overwrite)
@@ -108,8 +109,7 @@ def export(
         model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
     destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
     _refuse_output(destination, overwrite)
-    if dynamic and not profile.export.dynamic:
-        raise UsageError(f"target '{profile.name}' takes static shapes only, got --dynamic {dynamic[0]}")
+    _refuse_free_dimensions(model, profile, dynamic)
     with stages.stage("read the data"):
         dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
     rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
@@ -148,7 +148,8 @@ def export(
         chosen=picked.candidate.name,
         reason=_reason(assessed, picked, job),
         placement=dict(picked.placement or {}),
-        measured=None if finalists else _why_not_measured(profile),
+        measured=None if finalists else _why_not_measured(profile, picked.candidate),
+        emulated=emulator_of(picked.candidate.runtime),
         calibration=_calibration(calibration, calibration_data is None),
         stages=tuple(stages.seconds),
         opset=profile.export.opset,
@@ -212,6 +213,23 @@ def _refuse_output(destination: Path, overwrite: bool) -> None:
         raise OutputError(f"the folder '{parent}' cannot be written to", fix="Choose another place with -o.")
 
 
+def _refuse_free_dimensions(model: Source, target: Target, dynamic: Sequence[str]) -> None:
+    if target.export.dynamic:
+        return
+    if dynamic:
+        raise UsageError(
+            f"target '{target.name}' takes static shapes only, got --dynamic {dynamic[0]}",
+            fix="Leave it out: shapes are then those of the example inputs.",
+        )
+    for spec in model.inputs:
+        if any(isinstance(size, str) for size in spec.shape):
+            sizes = "x".join(str(size) for size in model.example[spec.name].shape)
+            raise UsageError(
+                f"target '{target.name}' takes static shapes only, and input '{spec}' has a free dimension",
+                fix=f"Fix it: --input {spec.name}:{spec.dtype}:{sizes}",
+            )
+
+
 def _datasets(
     model: Source,
     data: str | None,
@@ -263,6 +281,9 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
             details=[*lines, *divergence_lines(closest, job)],
             fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15.",
         )
+    errors = [item.error for item in assessed if item.error is not None]
+    if errors and all(isinstance(error, PlacementError) for error in errors):
+        raise errors[0]  # the others say the same of other precisions
     for kind in (PlacementError, EngineError):
         for item in assessed:
             if isinstance(item.error, kind):
@@ -315,7 +336,10 @@ def _fp32_size(assessed: Sequence[Assessed]) -> int | None:
     return min(sizes) if sizes else None
 
 
-def _why_not_measured(target: Target) -> str:
+def _why_not_measured(target: Target, picked: Candidate) -> str:
+    emulator = emulator_of(picked.runtime)
+    if emulator:
+        return f"verified on the emulator ({emulator}); latency needs a device"
     if target.measure.where == "device":
         return f"target '{target.name}' is measured on the device itself"
     return f"this machine is {machine()}, the target {' or '.join(target.arch)}"

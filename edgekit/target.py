@@ -36,6 +36,7 @@ class ExportRules:
     format: str = "onnx"  # an artifact exporter's name
     opset: int = DEFAULT_OPSET
     dynamic: bool = True  # whether free dimensions are allowed
+    options: Mapping[str, Any] = field(default_factory=dict)  # of that exporter; a candidate's export_options win
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,13 @@ class MeasureRules:
     processes: int = 3
     fallback: bool = False  # whether nodes may run elsewhere than on `device`
     device: str = "CPU"
+    samples: int = 1000  # check on at most so many; fewer where the engine is slow, as an emulator is
 
     def __post_init__(self) -> None:
         if self.where not in ("here", "device"):
             raise ValueError(f"'where' must be 'here' or 'device', got '{self.where}'")
+        if self.samples < 1:
+            raise ValueError(f"'samples' must be 1 or more, got {self.samples}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +279,15 @@ def _candidate(
     if not isinstance(engine, str):
         raise UsageError(f"{here} needs a 'runtime'")
     inherited = runtime.get("options", {}) if engine == runtime.get("name") else {}
+    written = str(item.get("format", export.format))
+    shared = export.options if written == export.format else {}
     return Candidate(
         name=item["name"],
         runtime=engine,
         precision=str(item.get("precision", "fp32")),
-        format=str(item.get("format", export.format)),
+        format=written,
         passes=_passes(item.get("passes", []), here),
-        export_options=_table(item, "export_options", here),
+        export_options={**shared, **_table(item, "export_options", here)},
         options={**inherited, **_table(item, "options", here)},
         tune={**tune, **_tune(item.get("tune", {}), f"'tune' of {here}")},
         arch=_strings(item.get("arch", []), f"{here}: 'arch'"),

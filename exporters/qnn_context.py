@@ -24,15 +24,6 @@ from .onnx import FILE, OnnxFile
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-ADVICE = {
-    "Erf": "Use GELU's tanh form",
-    "Einsum": "Write it as a product of matrices (torch.matmul)",
-    "PRelu": "Use LeakyReLU or ReLU",
-    "GatherND": "Index one axis at a time",
-    "CumSum": "Write it as a product with a triangular matrix",
-}
-"""Operator → what to write instead, for those that the HTP is known to refuse or to get wrong."""
-
 
 @dataclass(frozen=True, slots=True)
 class ContextOptions:
@@ -109,7 +100,7 @@ def _compile(
                 target=context.target,
                 allowed=context.allow_fallback,
                 modules={node.name or "": module_path(node) for node in model.graph},
-                advice=ADVICE,
+                advice=OnnxRuntimeQnn.advice,
             )
         raise explained or error from error
 

@@ -66,10 +66,9 @@ _NODE = re.compile(r"Node name: (.*?) Node index: \d+")
 
 
 def _shorten(reason: str) -> str:
-    """``Operators of type `Erf` are not supported by QNN EP.Erf node `n1` will …`` → its first sentence, as a clause."""
+    """``Operators of type `Erf` are not supported by QNN EP.Erf node `n1` will …`` → its first sentence."""
     first = re.split(r"\.(?=[A-Z]|\s|$)", reason.strip(), maxsplit=1)[0].removesuffix(" by QNN EP")
     return f"QNN: {first[:1].lower()}{first[1:]}" if first[1:2].islower() else f"QNN: {first}"
-
 
 
 def refused(placement: Placement, allowed: tuple[str, ...]) -> PlacementError | None:

@@ -7,9 +7,10 @@ the time they take says nothing. So an emulated session says that it is one, and
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from ..contracts import Artifact, Placement, Session
 from ..errors import EngineError
@@ -21,7 +22,8 @@ from ._values import engine_errors, import_engine
 ANY = "*"
 """In ``fallback``: every operator. For looking at what the NPU refuses; nothing is shipped with it."""
 SOCS = {43: "Snapdragon 8 Gen 2", 57: "Snapdragon 8 Gen 3", 69: "Snapdragon 8 Elite", 87: "Snapdragon 8 Elite Gen 5"}
-"""QNN's number → the SoC. Source: QNN SDK reference, "Supported Snapdragon devices", column SoC Model."""
+"""QNN's number → the SoC. Source: QNN SDK reference, "Supported Snapdragon devices", column SoC Model; the same numbers
+stand in ExecuTorch's backends/qualcomm/serialization/qc_schema.py."""
 EMULATED_SOC = 43
 """What is emulated where no SoC is stated: the oldest, as the newer ones run what it runs."""
 SOC_KEY = "edgekit.soc_model"
@@ -42,6 +44,14 @@ class OnnxRuntimeQnn:
     name = "onnxruntime_qnn"
     formats = ("qnn-context", "onnx")
     install = "pip install onnxruntime-qnn"
+    # Operator → what to write instead, of those that the HTP is known to refuse or to get wrong.
+    advice: ClassVar[Mapping[str, str]] = {
+        "Erf": "Use GELU's tanh form",
+        "Einsum": "Write it as a product of matrices (torch.matmul)",
+        "PRelu": "Use LeakyReLU or ReLU",
+        "GatherND": "Index one axis at a time",
+        "CumSum": "Write it as a product with a triangular matrix",
+    }
 
     @dataclass(frozen=True, slots=True)
     class Options:
@@ -110,7 +120,7 @@ class OnnxRuntimeQnn:
         return session
 
     def _engine(self) -> tuple[ModuleType, ModuleType]:
-        """onnxruntime and onnxruntime_qnn, with the provider registered.
+        """Onnxruntime and onnxruntime_qnn, with the provider registered.
 
         Raises:
             EngineError: one is missing, too old, or its libraries cannot be loaded here.
@@ -133,7 +143,7 @@ class OnnxRuntimeQnn:
         return ort, qnn
 
     def _claim_soc(self, wanted: int) -> int:
-        global _opened_for  # noqa: PLW0603 - it is the libraries' own state that is told here
+        global _opened_for
         soc = wanted or (EMULATED_SOC if self.emulator() else 0)
         if _opened_for not in (None, soc):
             raise EngineError(
@@ -203,7 +213,7 @@ def _refuse_foreign(session: HtpSession, artifact: Artifact, soc: int) -> None:
 def _explained(error: EngineError, artifact: Artifact, soc: int) -> EngineError:
     """The engine's error with what it means here."""
     if "MEM_ALLOC" in error.what:
-        note = "the HTP compiler says so of operators that it has no implementation for, too; memory is seldom the cause"
+        note = "the HTP's compiler also says so of operators that it cannot compile; memory is seldom the cause"
         return EngineError(error.what, details=[*error.details, note], fix=error.fix)
     if artifact.format == "qnn-context":
         return EngineError(

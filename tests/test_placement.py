@@ -83,7 +83,7 @@ def test_a_fallback_is_an_error_with_the_nodes_and_the_engines_reason(board: Pat
         export("net.py:build", "npu-board.toml")
     assert caught.value.exit_code == 5
     text = str(caught.value)
-    assert "1 of 3 nodes would not run on the HTP, which target 'npu-board' does not allow" in text
+    assert "1 of 3 nodes would run on the CPU, which target 'npu-board' does not allow" in text
     assert "Gelu  (gelu)  NPU: operators of type `Gelu` are not supported" in text
     assert text.endswith("--allow-fallback Gelu")
     assert not list(board.glob("*.edgekit"))

@@ -39,7 +39,7 @@ def emulated(in_force: Mapping[str, Any]) -> EngineError | None:
     if not emulator:
         return None
     return EngineError(
-        f"the device is not here, {emulator} stands for it: its latency says nothing about the device, so none is reported",
+        f"{emulator} stands for the device here: its latency says nothing about the device, so none is reported",
         fix="Measure on the device: copy the bundle there and run `python run.py bench`, or use --device.",
     )
 
