@@ -243,9 +243,7 @@ class _Inserter:
         axis = item.axis if scheme.per_channel and not item.one_scale else None
         dtype = item.weights_as or scheme.weights
         least = None if bias is None else np.asarray(np.abs(bias) / (input_scale * _BIAS_LIMIT), np.float32)
-        integers, scale = quantize_weights(
-            weights, axis, dtype, reduce_range=scheme.reduce_range, least_scale=least
-        )
+        integers, scale = quantize_weights(weights, axis, dtype, reduce_range=scheme.reduce_range, least_scale=least)
         zero = np.full(scale.shape, 128 if dtype == "uint8" else 0).astype(integers.dtype)
         node.replace_input_with(item.weight, self._dequantized_constant(node, name, integers, scale, zero, axis))
         if bias is not None and item.bias is not None:
