@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from . import plugins
+from .candidates import has_option
 from .contracts import Placement, Progress, Quiet, Runtime, options_from
-from .errors import EdgekitError, EngineError
+from .errors import EdgekitError, EngineError, PlacementError
 from .passes import PassContext, module_path
+from .placing import refusal
 from .target import Candidate, Target
 
 
@@ -72,18 +74,22 @@ def _ask(model: ir.Model, candidate: Candidate, target: Target, folder: Path, pr
         return Acceptance(runtime.name, None, False, reason=str(error))
     try:
         placement = _open(model, runtime, candidate, target, folder / "whole")
+    except PlacementError as error:
+        return Acceptance(runtime.name, version, False, error.what, elsewhere=error.details)
     except EngineError as error:
         refusals = tuple(_refusals(model, runtime, candidate, target, folder, progress))
         return Acceptance(runtime.name, version, False, _words(error), refusals)
-    allowed = target.measure.device
-    strays = [] if target.measure.fallback else [node for node in placement.nodes if node.device != allowed]
-    return Acceptance(
-        runtime.name,
-        version,
-        takes=not strays,
-        reason=f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {allowed}" if strays else None,
-        elsewhere=tuple(f"{node.op_type}  ({node.name})  {node.reason or node.device}" for node in strays),
-    )
+    refused = _refused(placement, model, target)
+    if refused is None:
+        return Acceptance(runtime.name, version, True)
+    return Acceptance(runtime.name, version, False, refused.what, elsewhere=refused.details)
+
+
+def _refused(placement: Placement, model: ir.Model, target: Target) -> PlacementError | None:
+    if target.measure.fallback:
+        return None
+    modules = {node.name or "": module_path(node) for node in model.graph}
+    return refusal(placement, device=target.measure.device, target=target.name, modules=modules)
 
 
 def _open(model: ir.Model, runtime: Runtime, candidate: Candidate, target: Target, folder: Path) -> Placement:
@@ -91,13 +97,30 @@ def _open(model: ir.Model, runtime: Runtime, candidate: Candidate, target: Targe
 
     Raises:
         EngineError: the engine or its converter refuses it.
+        PlacementError: the engine itself refuses to run nodes elsewhere.
     """
     folder.mkdir(parents=True)
     exporter = plugins.load("exporters", candidate.format)()
-    context = PassContext(arch=target.device_arch(), runtime=runtime.name, workdir=folder.parent)
-    artifact, _ = exporter.write(model, folder, "fp32", exporter.Options(), context)
+    context = PassContext(
+        arch=target.device_arch(),
+        runtime=runtime.name,
+        workdir=folder.parent,
+        target=target.name,
+        device="" if target.measure.fallback else target.measure.device,
+    )
+    table = {key: value for key, value in candidate.export_options.items() if key != "quantize"}  # in floating point
+    how = options_from(exporter.Options, table, f"candidate '{candidate.name}', exporter")
+    artifact, _ = exporter.write(model, folder, "fp32", how, context)
     options = options_from(runtime.Options, candidate.options, f"session options of candidate '{candidate.name}'")
-    session = runtime.open(artifact, options)
+    try:
+        session = runtime.open(artifact, options)
+    except PlacementError as error:
+        if not has_option(runtime.name, "fallback"):
+            raise
+        session = runtime.open(artifact, replace(options, fallback=("*",)))
+        refused = _refused(session.placement(), model, target)
+        session.close()
+        raise refused or error from error
     try:
         return session.placement()
     finally:

@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, plugins
 from .assess import Assessed
 from .bundle import Bundle, EngineUse, Manifest, write_bundle
-from .candidates import GOLDEN_SAMPLES, Built, Job
+from .candidates import GOLDEN_SAMPLES, Built, Check, Job
 from .contracts import PassRecord, Tolerance
 from .errors import ParityError
 from .report.bundle_readme import bundle_readme
+from .report.text import same_graph_text
 from .report.units import latency as shown
+from .same_graph import emulator_of
 from .target import machine
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ GOLDEN_MARGIN_DB = 6.0
 MAX_GOLDEN_DB = 100.0
 """No self-test asks for more than float32 holds on every machine; equal outputs would have an infinite ratio here."""
 SELF_TEST_TIMEOUT_S = 600
+_MAKERS = (
+    "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-qnn", "openvino", "nncf", "transformers",
+    "numpy",
+)  # fmt: skip
+"""Distributions whose versions the manifest tells."""
 
 
 def pack_bundle(
@@ -63,6 +70,7 @@ def pack_bundle(
     runtime_class = plugins.load("runtimes", picked.candidate.runtime)
     runtime = runtime_class()
     golden = job.expected.first(GOLDEN_SAMPLES)
+    emulator = emulator_of(picked.candidate.runtime)
     parity = outcome.parity
     manifest = Manifest(
         name=destination.name.removesuffix(".edgekit"),
@@ -79,7 +87,7 @@ def pack_bundle(
         inputs=built.artifact.inputs,
         outputs=built.artifact.outputs,
         placement=dict(picked.placement or {}),
-        parity=parity.to_json(),
+        parity={**parity.to_json(), **_emulated(outcome, emulator)},
         metric=outcome.metric.to_json() if outcome.metric else None,
         passes=(*shared_passes, *built.records),
         source={**job.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
@@ -102,8 +110,9 @@ def pack_bundle(
             precision=picked.candidate.precision,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
-            parity=_parity_line(picked, job),
-            measured=_measured_line(measured, job),
+            parity=_parity_line(picked, job, emulator),
+            measured=_measured_line(measured, job, emulator),
+            device=getattr(runtime_class, "on_the_device", ""),
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,
@@ -154,7 +163,15 @@ def _as_sqnr_db(tolerance: Tolerance) -> float:
     return min(bounds, default=inf)
 
 
-def _parity_line(picked: Assessed, job: Job) -> str:
+def _emulated(outcome: Check, emulator: str | None) -> dict[str, Any]:
+    """What the manifest tells of the parity where an emulator stood for the device."""
+    if emulator is None:
+        return {}
+    same = outcome.same_graph
+    return {"emulated": emulator, "same_graph": same.to_json() if same else None}
+
+
+def _parity_line(picked: Assessed, job: Job, emulator: str | None) -> str:
     assert picked.check is not None
     parity, metric = picked.check.parity, picked.check.metric
     text = (
@@ -163,12 +180,18 @@ def _parity_line(picked: Assessed, job: Job) -> str:
     )
     if metric:
         text += f" {metric.name}: {metric.value:.4f} (reference {metric.reference:.4f})."
-    if not job.target.runs_here():
+    if emulator:
+        same = picked.check.same_graph
+        text += f" Verified on the emulator ({emulator}), not on the device"
+        text += f": {same_graph_text(same)}." if same else "."
+    elif not job.target.runs_here():
         text += f" Checked on {machine()}, not on the device."
     return text
 
 
-def _measured_line(measured: Variant | None, job: Job) -> str:
+def _measured_line(measured: Variant | None, job: Job, emulator: str | None) -> str:
+    if emulator:
+        return "Verified on the emulator; latency needs a device, so none was measured, and `run.py bench` refuses to."
     if measured is None:
         return f"Latency was not measured: this was exported on {machine()} for target `{job.target.name}`."
     latency = measured.latency()
@@ -184,7 +207,7 @@ def _measured_line(measured: Variant | None, job: Job) -> str:
 def _versions() -> dict[str, str]:
     """Versions of what made the bundle; those not installed are left out."""
     found = {"edgekit": __version__, "python": platform.python_version()}
-    for name in ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "transformers", "numpy"):
+    for name in _MAKERS:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

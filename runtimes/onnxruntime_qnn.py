@@ -44,6 +44,14 @@ class OnnxRuntimeQnn:
     name = "onnxruntime_qnn"
     formats = ("qnn-context", "onnx")
     install = "pip install onnxruntime-qnn"
+    on_the_device = """## On the device
+
+Nothing of Qualcomm's lies in this bundle: its licence does not let its libraries be passed on by themselves. They come
+with the engine's package, of the QNN release that compiled the model (`manifest.json`: `source.export`) or a later one:
+
+- Windows and Linux on Snapdragon, with Python: `pip install onnxruntime-qnn`, and run this bundle as above.
+- Android apps: `com.microsoft.onnxruntime:onnxruntime-android-qnn` and `com.qualcomm.qti:qnn-runtime` of Maven Central;
+  load `model/model.onnx` with the provider QNN, its files beside it. This way was not tried here."""
     # Operator → what to write instead, of those that the HTP is known to refuse or to get wrong.
     advice: ClassVar[Mapping[str, str]] = {
         "Erf": "Use GELU's tanh form",

@@ -144,10 +144,8 @@ def _weights(node: ir.Node) -> tuple[int | str | None, int | None, int | None]:
     if node.op_type in _NORMS:
         place, axis = (1, None) if len(node.inputs) > 1 and node.inputs[1] is not None else (None, None)
     elif node.op_type in _WEIGHTS:
-        place, axis = (
-            1,
-            0 if "transB" in node.attributes and node.attributes["transB"].value else _WEIGHTS[node.op_type],
-        )
+        transposed = "transB" in node.attributes and node.attributes["transB"].value
+        place, axis = 1, 0 if transposed else _WEIGHTS[node.op_type]
     else:
         return None, None, None
     if place is not None and _constant(node.inputs[place]) is None:

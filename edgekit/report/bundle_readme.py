@@ -18,6 +18,7 @@ def bundle_readme(
     outputs: Sequence[TensorSpec],
     parity: str,
     measured: str,
+    device: str = "",
 ) -> str:
     """Markdown for people who get the bundle and have never heard of edgekit.
 
@@ -31,6 +32,7 @@ def bundle_readme(
         outputs: the model's outputs.
         parity: one line: how far it is from the reference.
         measured: one line: what was measured where, or why nothing was.
+        device: what the device itself needs, where that is more than the engine's package.
     """
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
     rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
@@ -59,7 +61,7 @@ with load() as model:
 {parity}
 
 {measured}
-
+{f"{chr(10)}{device}{chr(10)}" if device else ""}
 `manifest.json` lists every file with its SHA-256, the session options, and how the model was made.
 """
 
