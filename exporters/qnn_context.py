@@ -19,10 +19,14 @@ from edgekit.passes import PassContext, module_path
 from edgekit.placing import refusal
 from edgekit.runtimes.onnxruntime_qnn import ANY, SOC_KEY, OnnxRuntimeQnn, soc_name
 
+from ._units import units
 from .onnx import FILE, OnnxFile
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+
+_UNCOMPILED = "Failed to finalize QNN graph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,46 @@ def _compile(
                 advice=OnnxRuntimeQnn.advice,
             )
         raise explained or error from error
+    except EngineError as error:
+        if _UNCOMPILED not in error.what:
+            raise
+        with tempfile.TemporaryDirectory(prefix="edgekit-", dir=context.workdir, ignore_cleanup_errors=True) as folder:
+            raise _uncompiled(model, Path(folder), asked, context) or error from error
+
+
+def _uncompiled(model: ir.Model, folder: Path, asked: Mapping[str, Any], context: PassContext) -> EngineError | None:
+    """The error that names the operators which pass the engine's validation and which its compiler cannot do.
+
+    The compiler itself names none, so each distinct operator is compiled alone, with the quantizers around it.
+    """
+    from edgekit.devices.local import LocalDevice
+
+    lines: list[str] = []
+    found: list[str] = []
+    everything = list(units(model))
+    for index, (nodes, alone) in enumerate(everything):
+        context.progress.step(index, len(everything), f"the HTP's compiler: {nodes[0].op_type}")
+        place = folder / str(index)
+        place.mkdir()
+        plain, _ = OnnxFile().write(alone, place, "int8", OnnxFile.Options(), context)
+        try:
+            LocalDevice().open(plain, OnnxRuntimeQnn.name, {**asked, "fallback": [ANY]}).close()
+        except EngineError as error:
+            found.append(nodes[0].op_type)
+            lines += [f"{node.op_type}  ({module_path(node) or node.name})  {_words(error)}" for node in nodes]
+    if not found:
+        return None
+    hints = [OnnxRuntimeQnn.advice[name] for name in dict.fromkeys(found) if name in OnnxRuntimeQnn.advice]
+    return EngineError(
+        f"the HTP's compiler cannot do {len(lines)} operator{'s' if len(lines) > 1 else ''} in this precision",
+        details=lines,
+        fix=f"{'; '.join(hints) or 'Write it otherwise'}, or take another precision: --candidate.",
+    )
+
+
+def _words(error: EngineError) -> str:
+    """QNN's own name of the error."""
+    return f"QNN: {error.what.rsplit('Error: ', 1)[-1]}"
 
 
 def _mark(path: Path, soc_model: int) -> str:
