@@ -218,10 +218,7 @@ def _random(module: nn.Module, shape: tuple[int, ...]) -> Subject:
 
 def _padded(feeds: _models.Feeds) -> _models.Feeds:
     """The HTP takes static shapes: short sentences are padded and masked."""
-    return {
-        name: np.pad(array, ((0, 0), (0, _models.TOKENS - array.shape[1]))).astype(np.int32)
-        for name, array in feeds.items()
-    }
+    return {name: np.pad(array, ((0, 0), (0, _models.TOKENS - array.shape[1]))) for name, array in feeds.items()}
 
 
 def subjects(folder: Path) -> Iterator[tuple[str, Callable[[], Subject]]]:

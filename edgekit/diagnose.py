@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import plugins
 from .assess import Assessed
-from .candidates import Job
+from .candidates import Job, session_variants
 from .contracts import options_from
 from .errors import EdgekitError
 from .verify import first_divergence
@@ -21,12 +21,14 @@ def divergence_lines(assessed: Assessed, job: Job) -> list[str]:
     built, candidate = assessed.built, assessed.candidate
     assert built is not None
     runtime = plugins.load("runtimes", candidate.runtime)()
-    options = options_from(runtime.Options, candidate.options, f"session options of candidate '{candidate.name}'")
+    table = session_variants(candidate, None, (1,), job.allow_fallback)[0]
+    options = options_from(runtime.Options, table, f"session options of candidate '{candidate.name}'")
+    artifact = built.plain or built.artifact  # one that was compiled ahead of time shows no layers
     tolerance = job.accuracy.tolerance(candidate.precision)
     samples = job.expected.first(SAMPLES)
     try:
         for sample in samples:
-            found = first_divergence(job.source, job.graph, built.artifact, runtime, options, sample.feeds, tolerance)
+            found = first_divergence(job.source, job.graph, artifact, runtime, options, sample.feeds, tolerance)
             if found is not None:
                 return [f"{candidate.name}, {found}"]
     except EdgekitError as error:
