@@ -78,6 +78,7 @@ class QuantizeStatic(GraphPass):
             options.method,  # type: ignore[arg-type]  # checked above
             self.context,
             percentile=options.percentile,
+            infinite=options.whole_graph,  # what reaches ±∞ is left in float
         )
         ranges |= plan.prescribed()
         if options.whole_graph:

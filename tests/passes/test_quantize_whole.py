@@ -57,7 +57,7 @@ def quantize(model: ir.Model, samples: list[dict[str, np.ndarray]] = SAMPLES, **
 
     keep = options.pop("keep_float", frozenset())
     context = PassContext(calibration=stream, calibration_samples=len(samples), keep_float=keep)
-    chosen = Options(whole_graph=True, method="minmax", **options)
+    chosen = Options(**{"whole_graph": True, "method": "minmax", **options})
     result = QuantizeStatic(chosen, context)(model.clone())
     assert isinstance(result, Result)
     return result
@@ -148,18 +148,24 @@ def images() -> list[dict[str, np.ndarray]]:
 
 
 class Masked(nn.Module):
-    """Attention with a mask: −∞ as float32's lowest number, as transformers write it."""
+    """Attention where positions are masked by what the data says."""
+
+    def __init__(self, lowest: float) -> None:
+        super().__init__()
+        self.lowest = lowest
 
     def forward(self, x: Any) -> Any:
         scores = x @ x.transpose(-1, -2)
-        mask = torch.where(torch.arange(6) < 4, 0.0, torch.finfo(torch.float32).min)
+        mask = torch.where(x[:, None, :, 0] < 1, 0.0, self.lowest)
         return torch.softmax(scores + mask, -1) @ x
 
 
-def test_a_masks_infinity_does_not_eat_the_scores(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lowest", [float("-inf"), torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("method", ["minmax", "percentile"])
+def test_a_masks_infinity_does_not_eat_the_scores(lowest: float, method: str, tmp_path: Path) -> None:
     """The integers of a sum that reaches −3e38 would hold one number; the sum stays in float, the products do not."""
-    model = export(Masked())
-    result = quantize(model)
+    model = export(Masked(lowest))
+    result = quantize(model, method=method)
     assert "it holds a mask's −∞" in result.record.detail
     assert Counter(node.op_type for node in result.model.graph)["MatMul"] == 2
     assert sqnr_db(run(model, tmp_path), run(result.model, tmp_path)) > 25
