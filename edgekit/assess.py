@@ -25,6 +25,7 @@ from .passes import module_path
 from .placing import refusal
 from .repair import needs_calibration, proposals
 from .results import CandidateResult
+from .same_graph import emulator_of
 from .selection import Variant, cores, screen
 from .target import Candidate
 
@@ -98,6 +99,8 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
     try:
         first = _attempt(candidate, job, threads, frozenset(), "")
         if first.check is None or first.check.miss is None or not needs_calibration(candidate):
+            return first
+        if emulator_of(candidate.runtime):  # too slow to try again and again; the next candidate has more bits
             return first
         return _repair(first, job, threads)
     except (EngineError, PlacementError) as error:
