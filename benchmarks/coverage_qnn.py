@@ -122,6 +122,10 @@ def _masked(x: Tensor) -> Tensor:
 
 
 def _scattered(x: Tensor) -> Tensor:
+    return x.index_put((torch.tensor([0, 0]), torch.tensor([2, 4])), x[0, :2] * 0.5)
+
+
+def _assigned(x: Tensor) -> Tensor:
     y = x.clone()
     y[:, 2] = x[:, 3] * 0.5
     return y
@@ -185,6 +189,7 @@ def operators() -> dict[str, Row]:
         "DepthToSpace": (nn.PixelShuffle(2), IMAGE),
         "GridSample": (Call(_sampled), IMAGE),
         "TopK": (Call(lambda x: x.topk(4, -1).values), TOKENS),
+        "ScatterElements": (Call(_assigned), TOKENS),
         "ScatterND": (Call(_scattered), TOKENS),
         "Gather": (Call(lambda x: x.index_select(1, index)), TOKENS),
         "x[:, idx] (GatherND → Gather)": (Call(lambda x: x[:, index]), TOKENS),
@@ -278,7 +283,7 @@ def cell(graph: ir.Model, candidate: Candidate, subject: Subject, context: PassC
                     parity.add({"y": exact.numpy()}, got)
         except EdgekitError as error:
             reasons = [line.split("  ")[-1].strip() for line in error.details if "QNN:" in line]
-            return Cell(False, reason=reasons[0] if reasons else error.what.split(": ", 1)[-1][:120])
+            return Cell(False, reason=reasons[0] if reasons else error.what.rsplit("Error: ", 1)[-1][:120])
     found = same.result()
     return Cell(True, found.max_lsb, found.sqnr_db, parity.result().sqnr_db)
 

@@ -88,7 +88,9 @@ def output_steps(model: ir.Model) -> dict[str, float]:
     found: dict[str, float] = {}
     for value in model.graph.outputs:
         node = value.producer()
-        scale = ir.convenience.get_const_tensor(node.inputs[1]) if node and node.op_type == "DequantizeLinear" else None
+        if node is None or node.op_type != "DequantizeLinear" or node.inputs[1] is None:
+            continue
+        scale = ir.convenience.get_const_tensor(node.inputs[1])
         if scale is not None and value.name and scale.size == 1:
             found[value.name] = float(np.asarray(scale.numpy(), np.float64).reshape(()))
     return found

@@ -5,8 +5,8 @@ computes it in fp16, between a DequantizeLinear and a QuantizeLinear of its own.
 
 What each operator wants is what Qualcomm's HTP accepts: the rules of onnxruntime.quantization's get_qnn_qdq_config (a
 norm's scale in uint8, fixed ranges after Sigmoid and Tanh), and data movement that keeps its input's scale. One of its
-rules is left out, one scale for a MatMul's weights: QNN 2.51 takes one for each output channel, computes it right on the
-emulator, and MiniLM needs it (27 dB instead of 9 with 16-bit activations).
+rules is left out, one scale for a MatMul's weights: QNN 2.51 takes one for each output channel and computes it right on
+the emulator, and MiniLM needs it (27 dB instead of 9 with 16-bit activations).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ _LEFT: Mapping[str, str] = {
     "BatchNormalization": "not folded: the HTP's integers are wrong by many steps there",
     "CumSum": "wrong in the HTP's integers",
     "GatherND": "wrong in the HTP's integers",
+    "ScatterElements": "wrong in the HTP's integers",
+    "ScatterND": "wrong in the HTP's integers",
     "Einsum": "no integer kernel",
     "Erf": "no kernel",
     "LSTM": "no integer kernel",
@@ -42,6 +44,11 @@ _LEFT: Mapping[str, str] = {
     "RNN": "no integer kernel",
 }
 """Operators that stay in floating point, and why. Source: benchmarks/coverage_qnn.py."""
+_LEFT_16: Mapping[str, str] = {
+    "PRelu": "no kernel for 16-bit integers",
+    "Where": "wrong in the HTP's 16-bit integers",
+}
+"""The same, beside 16-bit activations alone."""
 _NO_NUMBERS = frozenset(
     ("Cast", "CastLike", "Constant", "ConstantOfShape", "Shape", "Size", "QuantizeLinear", "DequantizeLinear")
 )
@@ -99,8 +106,9 @@ def _plan_node(node: ir.Node, levels: int) -> NodePlan | str:
     """How a node is quantized, or why it is not."""
     if node.domain not in ("", "ai.onnx"):
         return f"an operator of {node.domain}"
-    if node.op_type in _LEFT:
-        return _LEFT[node.op_type]
+    left = {**_LEFT, **_LEFT_16} if levels == 65536 else _LEFT
+    if node.op_type in left:
+        return left[node.op_type]
     if any(item.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for item in node.attributes.values()):
         return "it holds a subgraph"
     weight, axis, bias = _weights(node)
@@ -146,7 +154,8 @@ def _weights(node: ir.Node) -> tuple[int | str | None, int | None, int | None]:
             return None, None, None
         return 1, 1 if len(info[1]) == 2 else None, None
     if node.op_type in _NORMS:
-        place, axis = (1, None) if len(node.inputs) > 1 and node.inputs[1] is not None else (None, None)
+        place: int | None = 1 if len(node.inputs) > 1 and node.inputs[1] is not None else None
+        axis: int | None = None
     elif node.op_type in _WEIGHTS:
         transposed = "transB" in node.attributes and node.attributes["transB"].value
         place, axis = 1, 0 if transposed else _WEIGHTS[node.op_type]

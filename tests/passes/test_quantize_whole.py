@@ -180,6 +180,13 @@ def test_what_the_htp_gets_wrong_stays_in_float() -> None:
     assert "left in float: 1 CumSum (wrong in the HTP's integers)" in result.record.detail
 
 
+def test_prelu_stays_in_float_beside_16_bits_alone() -> None:
+    model = export(nn.PReLU(6))
+    assert "1 PRelu" in quantize(model).record.detail.split(";")[0]
+    result = quantize(model, activations="uint16")
+    assert "left in float: 1 PRelu (no kernel for 16-bit integers)" in result.record.detail
+
+
 def test_keep_float_is_kept(layer: ir.Model) -> None:
     name = next(node.name for node in layer.graph if node.op_type == "Softmax")
     result = quantize(layer, keep_float=frozenset([name]))
