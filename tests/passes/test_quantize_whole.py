@@ -131,7 +131,7 @@ def test_ranges_that_qnn_prescribes(
 
 
 def test_weights_as_qnn_takes_them(layer: ir.Model) -> None:
-    """One scale for a MatMul's, a norm's scale as uint8, a convolution's by its output channels."""
+    """Those of a product by its output channels, a norm's scale as uint8."""
     found = {}
     for model in (quantize(layer).model, quantize(export(nn.Conv2d(3, 5, 3), 1, 3, 8, 8), images()).model):
         for node in model.graph:
@@ -140,7 +140,7 @@ def test_weights_as_qnn_takes_them(layer: ir.Model) -> None:
                 integers, scale = (ir.convenience.get_const_tensor(value) for value in maker.inputs[:2])
                 if integers is not None:
                     found[node.op_type] = (integers.dtype.name, tuple(scale.shape))
-    assert found == {"MatMul": ("INT8", ()), "LayerNormalization": ("UINT8", ()), "Conv": ("INT8", (5,))}
+    assert found == {"MatMul": ("INT8", (16,)), "LayerNormalization": ("UINT8", ()), "Conv": ("INT8", (5,))}
 
 
 def images() -> list[dict[str, np.ndarray]]:
