@@ -75,7 +75,7 @@ def _ask(model: ir.Model, candidate: Candidate, target: Target, folder: Path, pr
     except EngineError as error:
         refusals = tuple(_refusals(model, runtime, candidate, target, folder, progress))
         return Acceptance(runtime.name, version, False, _words(error), refusals)
-    allowed = target.measure.device
+    allowed = target.device_of(candidate)
     strays = [] if target.measure.fallback else [node for node in placement.nodes if node.device != allowed]
     return Acceptance(
         runtime.name,

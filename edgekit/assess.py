@@ -97,7 +97,7 @@ def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: fr
     variants = session_variants(candidate, threads, cores())
     with open_worker(built, job, variants[0]) as worker:
         placement: Placement = worker.info.placement
-        misplaced = _misplaced(placement, job)
+        misplaced = _misplaced(placement, candidate, job)
         if misplaced is not None:
             return Assessed(candidate, built, error=misplaced)
         outcome = check(built, worker, job)
@@ -127,19 +127,17 @@ def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
     return Assessed(first.candidate, last.built, last.check, error=last.error or first.error)
 
 
-def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
+def _misplaced(placement: Placement, candidate: Candidate, job: Job) -> PlacementError | None:
     """The error for nodes that run where neither the target nor the user allows, or None."""
-    rules = job.target.measure
-    if rules.fallback:
+    if job.target.measure.fallback:
         return None
-    strays = [
-        node for node in placement.nodes if node.device != rules.device and node.op_type not in job.allow_fallback
-    ]
+    device = job.target.device_of(candidate)
+    strays = [node for node in placement.nodes if node.device != device and node.op_type not in job.allow_fallback]
     if not strays:
         return None
     names = dict.fromkeys(node.op_type for node in strays)
     return PlacementError(
-        f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {rules.device}, "
+        f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {device}, "
         f"which target '{job.target.name}' does not allow",
         details=stray_lines(strays),
         fix=f"Change the model, or allow it: {' '.join(f'--allow-fallback {name}' for name in names)}",

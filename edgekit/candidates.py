@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from .data import Dataset
-    from .devices.local import LocalDevice, Worker
+    from .devices import Device
+    from .measure.client import Worker
     from .source import Source
 
 CHUNK_BYTES = 32 * 2**20
@@ -44,7 +45,7 @@ class Job:
     expected: ReferenceRun
     calibration: Dataset | None
     accuracy: Accuracy
-    device: LocalDevice
+    device: Device
     workdir: Path
     progress: Progress
     allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device

@@ -6,17 +6,17 @@ import inspect
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, plugins
 from .assess import Assessed
 from .bundle import Bundle, EngineUse, Manifest, write_bundle
 from .candidates import GOLDEN_SAMPLES, Built, Job
-from .contracts import PassRecord, Tolerance
+from .contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, options_from
 from .errors import ParityError
 from .report.bundle_readme import bundle_readme
 from .report.units import latency as shown
@@ -64,6 +64,8 @@ def pack_bundle(
     runtime = runtime_class()
     golden = job.expected.first(GOLDEN_SAMPLES)
     parity = outcome.parity
+    options = dict(measured.options if measured else picked.options or {})
+    glue = _glue(runtime, built, options)
     manifest = Manifest(
         name=destination.name.removesuffix(".edgekit"),
         target=job.target.name,
@@ -71,8 +73,8 @@ def pack_bundle(
         runtime=EngineUse(
             name=runtime.name,
             version=runtime.version(),
-            options=dict(measured.options if measured else picked.options or {}),
-            install=runtime.install,
+            options=options,
+            install=glue.install or runtime.install,
         ),
         artifact_file=f"model/{built.artifact.path.relative_to(built.directory).as_posix()}",
         artifact_format=built.artifact.format,
@@ -98,20 +100,30 @@ def pack_bundle(
             name=manifest.name,
             target=job.target.name,
             engine=f"{runtime.name} {manifest.runtime.version}",
-            install=runtime.install,
+            install=manifest.runtime.install,
             precision=picked.candidate.precision,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
             parity=_parity_line(picked, job),
             measured=_measured_line(measured, job),
+            app=glue.readme,
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,
         layers=_layers(built, job),
+        app=glue.files,
         overwrite=overwrite,
         check=lambda written: tested.append(self_test(written.path)),
     )
     return bundle, tested[0]
+
+
+def _glue(runtime: Runtime, built: Built, options: Mapping[str, Any]) -> AppGlue:
+    if not isinstance(runtime, Embeddable):
+        return AppGlue({}, "")
+    return runtime.app_glue(
+        built.artifact, options_from(runtime.Options, options, f"options of runtime '{runtime.name}'")
+    )
 
 
 def _layers(built: Built, job: Job) -> bytes:

@@ -14,7 +14,7 @@ from .accuracy import Accuracy, accuracy_rules
 from .assess import Assessed, assess
 from .candidates import Job
 from .contracts import Progress, Quiet
-from .devices.local import LocalDevice
+from .devices import device_for
 from .errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
 from .passes import count_nodes
 from .results import CandidateResult, ExportResult
@@ -115,14 +115,14 @@ def export(
     rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
     _refuse_rules(rules, offered, dataset.has_labels)
 
-    with work_folder() as workdir:
+    with work_folder() as workdir, device_for(profile.measure.host) as host:
         with stages.stage("export to ONNX"):
             graph = to_graph(model, profile.export.opset)
             exported_nodes = count_nodes(graph)
         with stages.stage("run the reference"):
             expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
         allowed = frozenset(allow_fallback)
-        job = Job(profile, model, graph, expected, calibration, rules, LocalDevice(), workdir, stages, allowed)
+        job = Job(profile, model, graph, expected, calibration, rules, host, workdir, stages, allowed)
         with stages.stage("run the passes"):
             graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
             job = replace(job, graph=graph)

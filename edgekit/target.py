@@ -43,6 +43,7 @@ class MeasureRules:
     """How the device is measured."""
 
     where: str = "here"  # "here": on this machine; "device": only on the device itself
+    host: str = "local"  # what checks and measures candidates on this machine, as --device names it: "browser"
     warmup_s: float = 0.3
     processes: int = 3
     fallback: bool = False  # whether nodes may run elsewhere than on `device`
@@ -51,6 +52,8 @@ class MeasureRules:
     def __post_init__(self) -> None:
         if self.where not in ("here", "device"):
             raise ValueError(f"'where' must be 'here' or 'device', got '{self.where}'")
+        if "://" in self.host:
+            raise ValueError(f"'host' must be a device of this machine, local or browser, got '{self.host}'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Candidate:
     options: Mapping[str, Any] = field(default_factory=dict)  # session options
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # session option → values to try
     arch: tuple[str, ...] = ()  # machines it is made for; empty: any
+    device: str | None = None  # where its nodes must run; None: where the target says
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,10 @@ class Target:
     def candidates_for(self, arch: str) -> tuple[Candidate, ...]:
         """The candidates made for a machine of this architecture."""
         return tuple(item for item in self.candidates if not item.arch or arch in item.arch)
+
+    def device_of(self, candidate: Candidate) -> str:
+        """Where a candidate's nodes must run."""
+        return candidate.device or self.measure.device
 
     def device_arch(self) -> str:
         """The architecture to build for: the device's, or this machine's where the profile leaves it open."""
@@ -221,7 +229,8 @@ _KEYS = {
     "tolerance", "tolerance_with_metric", "measure",
 }  # fmt: skip
 _CANDIDATE_KEYS = {
-    "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "disabled",
+    "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "device",
+    "disabled",
 }  # fmt: skip
 
 
@@ -285,7 +294,15 @@ def _candidate(
         options={**inherited, **_table(item, "options", here)},
         tune={**tune, **_tune(item.get("tune", {}), f"'tune' of {here}")},
         arch=_strings(item.get("arch", []), f"{here}: 'arch'"),
+        device=_optional_string(item, "device", here),
     )
+
+
+def _optional_string(table: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = table.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{where}: '{key}' must be a string, got {value!r}")
+    return value
 
 
 def _passes(items: object, where: str) -> tuple[PassSpec, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import subprocess
 import tempfile
@@ -42,6 +43,7 @@ class WorkerInfo:
     first_run_s: float | None  # None: opened without inputs
     placement: Placement
     in_force: Mapping[str, Any]
+    own_clock: bool = False  # the session times its runs itself: contracts.OutOfProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Worker:
         runtime: the engine's adapter, as `engines.load_runtime` takes it.
         options: session options, a table or the runtime's ``Options``.
         feeds: the inputs to measure with, in rotation; without any, only `run` works.
+        environment: variables on top of this process's.
 
     Attributes:
         snapshots: the machine's state between the blocks of `measure`, at most one every `state.INTERVAL_S`.
@@ -73,7 +76,14 @@ class Worker:
     """
 
     def __init__(
-        self, command: Sequence[str], artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()
+        self,
+        command: Sequence[str],
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.runtime = runtime
         self.snapshots: list[Snapshot] = []
@@ -83,7 +93,11 @@ class Worker:
         started = time.perf_counter()
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env={**os.environ, **(environment or {})},
             )
         except OSError as error:
             self._stderr.close()
@@ -123,6 +137,11 @@ class Worker:
         """Runs at the random arrivals of requests: see `latency.Sampler.serve`."""
         answer, blobs = self._ask("serve", {"rate_per_s": rate_per_s, "seconds": seconds, "seed": seed})
         self.snapshots.append(self._snapshot(answer))
+        return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
+
+    def harness(self, seconds: float, *, max_runs: int = MAX_RUNS) -> NDArray[np.float64]:
+        """What timing costs where the session has its own clock: a run that does nothing, in seconds, shape [n]."""
+        _, blobs = self._ask("harness", {"seconds": seconds, "max_runs": max_runs})
         return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
 
     def observe(self, seconds: float) -> Snapshot:
@@ -253,6 +272,7 @@ def _info(answer: Mapping[str, Any], cold_start_s: float) -> WorkerInfo:
         first_run_s=answer["first_run_s"],
         placement=placement_from_json(answer["placement"]),
         in_force=answer["in_force"],
+        own_clock=answer.get("own_clock", False),  # a bundle's own worker may be older
     )
 
 

@@ -18,6 +18,7 @@ def bundle_readme(
     outputs: Sequence[TensorSpec],
     parity: str,
     measured: str,
+    app: str = "",
 ) -> str:
     """Markdown for people who get the bundle and have never heard of edgekit.
 
@@ -31,15 +32,20 @@ def bundle_readme(
         outputs: the model's outputs.
         parity: one line: how far it is from the reference.
         measured: one line: what was measured where, or why nothing was.
+        app: sections on how to use it in apps of other languages, in Markdown.
     """
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
     rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
     rows += [f"| out | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in outputs]
+    made = f"A model for target `{target}` in {precision}, made by edgekit."
+    needs = f"It needs Python 3.11 or later, numpy and {engine}:"
+    intro = f"{made}\n\n{app}\n## In Python\n\n{needs}" if app else f"{made} {needs}"
+    model = "## The model\n\n" if app else ""
     return f"""# {name}
 
-A model for target `{target}` in {precision}, made by edgekit. It needs Python 3.11 or later, numpy and {engine}:
+{intro}
 
-    {install} numpy
+{_install_lines(install)}
     python run.py            # self-test: checks every file's hash, then the answers against the golden ones
     python run.py bench      # latency on this machine
 
@@ -52,7 +58,7 @@ with load() as model:
     outputs = model.run({{{feeds}}})
 ```
 
-| | name | dtype | shape |
+{model}| | name | dtype | shape |
 |---|---|---|---|
 {chr(10).join(rows)}
 
@@ -62,6 +68,11 @@ with load() as model:
 
 `manifest.json` lists every file with its SHA-256, the session options, and how the model was made.
 """
+
+
+def _install_lines(install: str) -> str:
+    lines = [f"{install} numpy"] if install.startswith("pip ") else [install, "pip install numpy"]
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def _shape(spec: TensorSpec) -> str:
