@@ -186,11 +186,16 @@ def _measured_line(measured: Variant | None, job: Job) -> str:
     latency = measured.latency()
     device = job.device.describe()
     return (
-        f"Measured where it was exported ({device['cpu'] or device['machine']}, "
+        f"Measured where it was exported ({_where(device)}, "
         f"{measured.in_force.get('threads')} threads): p50 {shown(latency.p50_s.value)} "
         f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
         f"{latency.n} runs in {latency.processes} processes)."
     )
+
+
+def _where(device: Mapping[str, Any]) -> str:
+    name = str(device["cpu"] or device["machine"])
+    return f"{name}, {device['browser']}" if device.get("browser") else name
 
 
 def _versions() -> dict[str, str]:

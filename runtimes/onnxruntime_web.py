@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from ..contracts import AppGlue, Artifact, Session
-from ._onnxruntime_web.browser import find_browser
+from ._onnxruntime_web.browser import CPU_FLAGS, GPU_FLAGS, SOFTWARE_GPU_FLAGS, find_browser
 from ._onnxruntime_web.package import VERSION, can_fetch, find_package, get_package, missing
 
 _BACKENDS = ("wasm", "webgpu")
 _OPTIMIZATIONS = ("all", "extended", "basic", "disabled")
 _ADAPTERS = ("gpu", "software")
-# WebGPU without a GPU: SwiftShader computes it on the CPU.
-_SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-_GPU = ("--enable-unsafe-webgpu", "--enable-features=Vulkan")
 
 
 class OnnxRuntimeWeb:
@@ -72,8 +69,8 @@ class OnnxRuntimeWeb:
 
 def _flags(options: OnnxRuntimeWeb.Options) -> tuple[str, ...]:
     if options.backend == "wasm":
-        return ("--disable-gpu",)
-    return _SOFTWARE_GPU if options.adapter == "software" else _GPU
+        return CPU_FLAGS
+    return SOFTWARE_GPU_FLAGS if options.adapter == "software" else GPU_FLAGS
 
 
 PLUGIN = OnnxRuntimeWeb

@@ -71,7 +71,7 @@ class DeviceReport:
     @property
     def packages(self) -> list[str]:
         """What pip calls numpy and the engines."""
-        lines = [part.install.partition(" install ")[2] for part in (self.numpy, *self.engines)]
+        lines = [part.install.partition(" pip install ")[2] for part in (self.numpy, *self.engines)]
         return list(dict.fromkeys(word for line in lines for word in line.split()))
 
     def to_json(self) -> dict[str, Any]:
@@ -148,14 +148,17 @@ def _runtimes(target: str | Path | None, machine: str) -> list[str]:
         profiles: list[Target] = [load_target(target)]
     else:
         every = [load_target(path) for path in plugins.target_files().values()]
-        profiles = [item for item in every if not item.abstract and (not item.arch or machine in item.arch)]
+        # A target of another host than "local" is no machine: a browser, say.
+        own = [item for item in every if not item.abstract and item.measure.host == "local"]
+        profiles = [item for item in own if not item.arch or machine in item.arch]
     names = [item.runtime for profile in profiles for item in profile.candidates_for(machine)]
     return [name for name in dict.fromkeys(names) if name not in _HOST_ONLY]
 
 
 def _engine(remote: RemoteDevice, name: str, has_numpy: bool) -> Part:
     adapter = plugins.load("runtimes", name)
-    line = f"{remote.session.python} -m {adapter.install}"
+    by_pip = adapter.install.startswith("pip ")
+    line = f"{remote.session.python} -m {adapter.install}" if by_pip else adapter.install
     if not has_numpy:
         return Part(name, None, "cannot be tried without numpy", line)
     with work_folder() as folder:

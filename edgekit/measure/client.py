@@ -266,7 +266,7 @@ class Worker:
 def _info(answer: Mapping[str, Any], cold_start_s: float) -> WorkerInfo:
     return WorkerInfo(
         version=answer["version"],
-        cold_start_s=cold_start_s,
+        cold_start_s=cold_start_s - answer.get("placement_s", 0.0),  # which no app asks for; older workers do not tell
         import_s=answer["import_s"],
         load_s=answer["load_s"],
         first_run_s=answer["first_run_s"],

@@ -146,13 +146,17 @@ class _Server:
             own = isinstance(session, OutOfProcess)
             self._sampler = session.sampler(self._feeds) if own else Sampler(session, self._feeds)
         self._reader.load.helpers = self._helpers()
+        start = time.perf_counter()
+        placement = placement_to_json(session.placement())
+        placement_s = time.perf_counter() - start
         return {
             "version": self._version,
             "own_clock": isinstance(session, OutOfProcess),
             "import_s": self._import_s,
             "load_s": load_s,
             "first_run_s": first_run_s,
-            "placement": placement_to_json(session.placement()),
+            "placement": placement,
+            "placement_s": placement_s,
             "in_force": session.in_force(),
         }
 

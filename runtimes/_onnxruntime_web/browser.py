@@ -29,11 +29,18 @@ _APPLICATIONS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
+GPU_FLAGS = ("--enable-unsafe-webgpu", "--enable-features=Vulkan")
+"""WebGPU by the machine's GPU, which Chromium on Linux does not offer by itself."""
+SOFTWARE_GPU_FLAGS = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+"""WebGPU without a GPU: SwiftShader computes it on the CPU."""
+CPU_FLAGS = ("--disable-gpu",)
+
 _START_S = 60.0  # a cold start from a slow disk
 _ANSWER_S = 30.0  # for what the browser does by itself
 _CLOSE_S = 15.0
 _LAST_WORDS = 5
-_CPU_TICKS_S = 0.05  # CPU times come in ticks of 10 ms, and a little is used between two questions
+_LOOKS = 5
+_CPU_TICK_S = 0.02  # CPU times come in ticks of 10 ms
 # The first: which process is the page's must be known. The others work beside it.
 _FEATURES = (
     "SpareRendererForSitePerProcess",
@@ -72,8 +79,8 @@ _FLAGS = (
 )
 
 
-def find_browser() -> str:
-    """The path of the browser to use: `BROWSER`'s, or the first Chromium that is installed.
+def find_browser(named: str | None = None) -> str:
+    """The path of the browser to use: the one ``named``, or `BROWSER`'s, or the first Chromium that is installed.
 
     Raises:
         EngineError: there is none, or this system cannot start one.
@@ -82,13 +89,11 @@ def find_browser() -> str:
         raise EngineError(
             "a browser is started on Linux and macOS only", fix="Use WSL, or python web/serve.py by hand."
         )
-    named = os.environ.get(BROWSER)
+    named = named or os.environ.get(BROWSER)
     if named:
         found = shutil.which(named)
         if found is None:
-            raise EngineError(
-                f"{BROWSER}='{named}' is not a program", fix=f"Install it: {INSTALL}; or unset {BROWSER}."
-            )
+            raise EngineError(f"browser '{named}' is not a program", fix=f"Install one: {INSTALL}; or name another.")
         return found
     for name in (*_NAMES, *_APPLICATIONS):
         found = shutil.which(name)
@@ -115,13 +120,14 @@ class Browser:
 
     Args:
         flags: further arguments.
+        path: of the browser; None: see `find_browser`.
 
     Raises:
         EngineError: there is no browser, or it does not start; with its last words.
     """
 
-    def __init__(self, flags: Sequence[str] = ()) -> None:
-        self.path = find_browser()
+    def __init__(self, flags: Sequence[str] = (), path: str | None = None) -> None:
+        self.path = find_browser(path)
         profile = Path(tempfile.gettempdir()) / f"edgekit-browser-{secrets.token_hex(8)}"
         command = [self.path, *_FLAGS, f"--user-data-dir={profile}", *_sandbox(), *flags, *_asked_for(), "about:blank"]
         guard = str(Path(__file__).with_name("guard.py"))
@@ -144,7 +150,9 @@ class Browser:
             os.close(their_write)
         self._devtools = devtools.DevTools(our_read, our_write)
         try:
-            self.version = str(self.ask("Browser.getVersion", "start", timeout_s=_START_S)["product"])
+            # A browser of another kind does not answer.
+            told = self.ask("Browser.getVersion", "start (is it a Chromium?)", timeout_s=_START_S)
+            self.version = str(told["product"])
         except BaseException:
             self.close()
             raise
@@ -160,7 +168,7 @@ class Browser:
         target = self.ask("Target.createTarget", "open a page", where)["targetId"]
         attach = {"targetId": target, "flatten": True}
         session = str(self.ask("Target.attachToTarget", "open a page", attach)["sessionId"])
-        for domain in ("Page", "Runtime", "Inspector", "Log"):
+        for domain in ("Page", "Runtime", "Inspector", "Log", "Performance"):
             self.ask(f"{domain}.enable", "open a page", session=session)
         failed = self.ask("Page.navigate", "open a page", {"url": url}, session=session).get("errorText")
         if failed:
@@ -189,6 +197,11 @@ class Browser:
         """Its processes: the system's number → ``browser``, ``renderer``, ``GPU``, …."""
         found = self.ask("SystemInfo.getProcessInfo", "list its processes")["processInfo"]
         return {int(item["id"]): str(item["type"]) for item in found}
+
+    def renderers(self) -> dict[int, float]:
+        """The CPU time that each process which shows pages has used, in seconds."""
+        found = self.ask("SystemInfo.getProcessInfo", "list its processes")["processInfo"]
+        return {int(item["id"]): float(item["cpuTime"]) for item in found if item["type"] == "renderer"}
 
     def ask(
         self,
@@ -264,14 +277,13 @@ class Page:
 
         The protocol does not name it, but tells the CPU time of the page's process, and of each process by its number.
         """
-        if self._process is None:
-            self._browser.ask("Performance.enable", "tell its CPU time", session=self._session)
+        for _ in range(_LOOKS if self._process is None else 0):
+            before = self._browser.renderers()
             metrics = self._browser.ask("Performance.getMetrics", "tell its CPU time", session=self._session)["metrics"]
             used_s = next((item["value"] for item in metrics if item["name"] == "ProcessTime"), None)
-            listed = self._browser.ask("SystemInfo.getProcessInfo", "list its processes")["processInfo"]
-            self._browser.ask("Performance.disable", "go on", session=self._session)
-            if used_s is not None:
-                self._process = _nearest({item["id"]: item["cpuTime"] for item in listed}, used_s)
+            self._process = None if used_s is None else _process_of(used_s, before, self._browser.renderers())
+            if self._process is not None:
+                break
         return self._process
 
     def evaluate(self, expression: str, doing: str, *, timeout_s: float) -> Any:
@@ -302,12 +314,14 @@ class Page:
         self._browser.ask("Target.disposeBrowserContext", "close a page", {"browserContextId": self._context})
 
 
-def _nearest(cpu_s: Mapping[int, float], used_s: float) -> int | None:
-    """The process whose CPU time is ``used_s``; None where two come near."""
-    ranked = sorted(cpu_s, key=lambda number: abs(cpu_s[number] - used_s))
-    away = [abs(cpu_s[number] - used_s) for number in ranked[:2]]
-    clear = away and away[0] < _CPU_TICKS_S and (len(away) == 1 or away[1] > 2 * _CPU_TICKS_S)
-    return ranked[0] if clear else None
+def _process_of(used_s: float, before: Mapping[int, float], after: Mapping[int, float]) -> int | None:
+    """The one process that had used so much CPU time between two looks at all of them; None where several fit."""
+    fitting = [
+        number
+        for number, start_s in before.items()
+        if number in after and start_s - _CPU_TICK_S <= used_s <= after[number] + _CPU_TICK_S
+    ]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _ended(code: int) -> str:

@@ -94,14 +94,13 @@ async function bind(path) {
 }
 
 /** @param {number} number */
-function unbind(number) {
-  bound.delete(number);
+async function run(number) {
+  await opened().run(feeds(number));
 }
 
-/** @param {number} number @param {string} [path]  where the outputs go; none: they are dropped */
-async function run(number, path) {
-  const outputs = await opened().run(feeds(number));
-  if (path === undefined) return null;
+/** @param {string} from  an .npz @param {string} to  where the outputs go */
+async function once(from, to) {
+  const outputs = await opened().run(opened().prepare(readNpz(await (await fetch(from)).arrayBuffer())));
   const told = [];
   /** @type {BlobPart[]} */
   const parts = [];
@@ -113,8 +112,7 @@ async function run(number, path) {
       parts.push(data);
     }
   }
-  await send(path, [`${JSON.stringify(told)}\n`, ...parts]);
-  return null;
+  await send(to, [`${JSON.stringify(told)}\n`, ...parts]);
 }
 
 /** Run the feeds in turn, untimed, for so long and each at least once. @param {number[]} numbers @param {number} seconds */
@@ -221,7 +219,7 @@ function told(error) {
   return { code: "engine", what: error instanceof Error ? `${error.name}: ${error.message}` : String(error), fix: "" };
 }
 
-const functions = { environment, open, explain, profile, bind, unbind, run, warmUp, block, harness, serve };
+const functions = { environment, open, explain, profile, bind, run, once, warmUp, block, harness, serve };
 
 /** @type {any} */ (globalThis).edgekit = Object.fromEntries(
   Object.entries(functions).map(([name, call]) => [

@@ -65,6 +65,7 @@ class WebSession:
             **told["inForce"],
             "precision": "as the graph says",
             "browser": self._browser.version,
+            "emulated": _emulator(told["inForce"]["adapter"]),
             "version": package.version,
         }
 
@@ -80,13 +81,9 @@ class WebSession:
 
     def run(self, feeds: Feeds) -> Outputs:
         """See contracts.Session.run."""
-        number = self._bind(feeds)
-        path = f"result/{number}"
-        try:
-            self._ask("run", number, path, doing="run the model")
-        finally:
-            self._unbind(number)
-        return read_outputs(self._server.take(path))
+        with self._offered(feeds) as path:
+            self._ask("once", path, "result/outputs", doing="run the model")
+        return read_outputs(self._server.take("result/outputs"))
 
     def bind(self, feeds: Feeds) -> Callable[[], object]:
         """See contracts.Session.bind. The page gets a copy of the feeds; what the call costs is mostly the way there.
@@ -130,12 +127,8 @@ class WebSession:
 
     def profile(self, feeds: Feeds, runs: int) -> list[LayerTime]:
         """See contracts.Profiles. onnxruntime-web's timers step as the page's clock does."""
-        path = self._server.offer(npz.dump(prepare(feeds, self._inputs)))
-        try:
-            with self._twin() as page:
-                lines = self._ask("profile", self._options, path, runs, doing="time its nodes", page=page)
-        finally:
-            self._server.forget(path)
+        with self._offered(feeds) as path, self._twin() as page:
+            lines = self._ask("profile", self._options, path, runs, doing="time its nodes", page=page)
         return layer_times(_events(lines))
 
     def in_force(self) -> dict[str, Any]:
@@ -154,6 +147,12 @@ class WebSession:
         return self._page
 
     def _bind(self, feeds: Feeds) -> int:
+        with self._offered(feeds) as path:
+            return int(self._ask("bind", path, doing="take the inputs"))
+
+    @contextmanager
+    def _offered(self, feeds: Feeds) -> Iterator[str]:
+        """Feeds where the page can fetch them."""
         self._opened()
         ready = prepare(feeds, self._inputs)
         for spec in self._inputs:
@@ -162,7 +161,7 @@ class WebSession:
         self._seen = npz.dump(ready)
         path = self._server.offer(self._seen)
         try:
-            return int(self._ask("bind", path, doing="take the inputs"))
+            yield path
         finally:
             self._server.forget(path)
 
@@ -175,9 +174,6 @@ class WebSession:
             yield page
         finally:
             page.close()
-
-    def _unbind(self, number: int) -> None:
-        self._ask("unbind", number, doing="free the inputs")
 
     def _ask(self, function: str, *values: Any, doing: str, page: Page | None = None, seconds: float = 0.0) -> Any:
         """Call a function of ``measure.mjs``.
@@ -291,9 +287,35 @@ def _specs(told: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(item["name"], item["dtype"], tuple(item["shape"])) for item in told)
 
 
+def _emulator(adapter: Mapping[str, Any] | None) -> str | None:
+    """Who plays the GPU, if there is none."""
+    return f"WebGPU's software adapter ({adapter['name']})" if adapter and adapter["software"] else None
+
+
 def _error(told: Mapping[str, Any]) -> EngineError:
     what = re.sub(r"\s+", " ", str(told["what"])).strip().rstrip(".")
     return EngineError(what, fix=f"{told['fix'].rstrip('.')}." if told["fix"] else "")
+
+
+def page_environment(browser: Browser) -> dict[str, Any]:
+    """What a page in ``browser`` can have: ``environment()`` of ``edgekit.mjs``.
+
+    Raises:
+        EngineError: the browser crashed.
+    """
+    with Server(_page_files()) as server:
+        page = browser.page(f"{server.url}measure.html")
+        answer = page.evaluate("edgekit.environment()", "tell what it can do", timeout_s=_LIMIT_S)
+    if "error" in answer:
+        raise _error(answer["error"])
+    return dict(answer["ok"])
+
+
+def _page_files() -> dict[str, Path | bytes]:
+    return {
+        **{name: _HERE / name for name in ("measure.html", "measure.mjs")},
+        **{f"web/{path.name}": path for path in (_HERE / "web").glob("*.mjs")},
+    }
 
 
 def _files(artifact: Artifact, package: Package, backend: str) -> dict[str, Path | bytes]:
@@ -309,8 +331,7 @@ def _files(artifact: Artifact, package: Package, backend: str) -> dict[str, Path
     return {
         "manifest.json": json.dumps(manifest).encode(),
         **model,
-        **{name: _HERE / name for name in ("measure.html", "measure.mjs")},
-        **{f"web/{path.name}": path for path in (_HERE / "web").glob("*.mjs")},
+        **_page_files(),
         **{f"web/ort/{name}": path for name, path in package.files(backend).items()},
     }
 
