@@ -29,7 +29,6 @@ class OnnxRuntimeWeb:
         threads: int = 0  # of WebAssembly, with SIMD always; 0: its choice, half of the cores and 4 at most
         optimization: str = "all"  # "all", "extended", "basic", "disabled"
         adapter: str = "gpu"  # WebGPU's; "software": one that the CPU plays, to check numbers without a GPU
-        fallback: bool = False  # WebGPU: whether nodes may run on the CPU
 
         def __post_init__(self) -> None:
             if self.threads < 0:

@@ -55,15 +55,16 @@ async function start(options) {
   const here = await environment();
   tellFacts(here, null);
   try {
-    const began = performance.now();
-    model = await load(options);
-    const { name, precision, target, golden } = model.manifest;
+    const { name, precision, target, golden } = await (await fetch(new URL("../manifest.json", import.meta.url))).json();
     element("name").textContent = document.title = name;
     element("about").textContent = `${precision}, for target ${target}`;
+    const began = performance.now();
+    model = await load(options);
     tellFacts(here, model.inForce);
     const inputs = Array.from({ length: golden.samples }, (_, index) => new Option(`golden input ${index}`, String(index)));
     element("golden").replaceChildren(...inputs);
     element("run").disabled = golden.samples === 0;
+    element("file").disabled = false;
     say(`The model was open after ${milliseconds(performance.now() - began)}.`);
     if (golden.samples > 0) await runGolden(0);
   } catch (error) {

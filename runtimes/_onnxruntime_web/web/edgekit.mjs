@@ -21,7 +21,7 @@
  * @property {number} [threads]  of WebAssembly; 0: onnxruntime-web's choice
  * @property {string} [optimization]  "all", "extended", "basic" or "disabled"
  * @property {"gpu" | "software"} [adapter]  WebGPU's: "software" accepts one that the CPU plays, to test without a GPU
- * @property {boolean} [fallback]  WebGPU: whether operators may run on the CPU
+ * @property {boolean} [fallback]  WebGPU: whether operators may run on the CPU; default: as where it was measured
  * @property {boolean} [verify]  compare the model with the hash in manifest.json; default true
  * @property {string | URL} [bundle]  the bundle's folder; default: the one above this module
  * @property {string | URL} [engine]  the folder with onnxruntime-web's files; default: ort/ beside this module
@@ -88,7 +88,7 @@ export async function load(options = {}) {
     threads: 0,
     optimization: "all",
     adapter: "gpu",
-    fallback: false,
+    fallback: "CPU" in (manifest.placement ?? {}),
     ...manifest.runtime.options,
     ...defined(options),
   };
@@ -132,7 +132,6 @@ export async function load(options = {}) {
     crossOriginIsolated: globalThis.crossOriginIsolated === true,
     simd: true, // its one WebAssembly file holds SIMD instructions: a browser without them does not compile it
     adapter: gpu?.told ?? null,
-    fallback: backend === "webgpu" ? Boolean(asked.fallback) : null,
     version: ort.env.versions?.web ?? null,
   });
 }

@@ -21,7 +21,8 @@ HEADERS = {
     # Whatever the page loads may be embedded by it alone.
     "Cross-Origin-Resource-Policy": "same-origin",
     # All that the module needs; an app's own policy must allow as much.
-    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'",
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
+    "worker-src 'self'; img-src 'self' data:",
     "Cache-Control": "no-store",
 }
 TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
