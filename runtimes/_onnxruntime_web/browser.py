@@ -39,6 +39,8 @@ _START_S = 60.0  # a cold start from a slow disk
 _ANSWER_S = 30.0  # for what the browser does by itself
 _CLOSE_S = 15.0
 _LAST_WORDS = 5
+_LONGEST_PATH = 30  # a Unix socket's path holds 104 characters on macOS; the profile and Chromium add 74
+_FOLDERS = ("TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")  # all that it writes lies in its profile, and goes with it
 _LOOKS = 5
 _CPU_TICK_S = 0.02  # CPU times come in ticks of 10 ms
 # The first: which process is the page's must be known. The others work beside it.
@@ -128,7 +130,7 @@ class Browser:
 
     def __init__(self, flags: Sequence[str] = (), path: str | None = None) -> None:
         self.path = find_browser(path)
-        profile = Path(tempfile.gettempdir()) / f"edgekit-browser-{secrets.token_hex(8)}"
+        profile = _short_temporary_folder() / f"edgekit-browser-{secrets.token_hex(8)}"
         command = [self.path, *_FLAGS, f"--user-data-dir={profile}", *_sandbox(), *flags, *_asked_for(), "about:blank"]
         guard = str(Path(__file__).with_name("guard.py"))
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the browser; has no name to clean up
@@ -143,7 +145,7 @@ class Browser:
                 stderr=self._log,
                 pass_fds=(their_read, their_write),
                 start_new_session=True,  # Ctrl-C and a kill of the process group must not reach it
-                env={**os.environ, "XDG_CONFIG_HOME": str(profile), "XDG_CACHE_HOME": str(profile)},
+                env={**os.environ, **dict.fromkeys(_FOLDERS, str(profile))},
             )
         finally:
             os.close(their_read)
@@ -312,6 +314,12 @@ class Page:
             EngineError: the browser crashed.
         """
         self._browser.ask("Target.disposeBrowserContext", "close a page", {"browserContextId": self._context})
+
+
+def _short_temporary_folder() -> Path:
+    """The system's folder for temporary files, or /tmp where its path is too long for the browser's own sockets."""
+    folder = Path(tempfile.gettempdir())
+    return folder if len(str(folder)) <= _LONGEST_PATH else Path("/tmp")
 
 
 def _process_of(used_s: float, before: Mapping[int, float], after: Mapping[int, float]) -> int | None:

@@ -161,7 +161,14 @@ def _npm_pack(folder: Path) -> Path:
     """The package's archive, fetched into ``folder``. Nothing in it is run."""
     line = f"npm pack {NAME}@{VERSION}"
     cache = f"--cache={folder / 'cache'}"  # nothing is left behind
-    options = ["--ignore-scripts", "--silent", "--fetch-retries=1", "--no-update-notifier", "--logs-max=0", cache]
+    options = [
+        "--ignore-scripts",
+        "--loglevel=error",
+        "--fetch-retries=1",
+        "--no-update-notifier",
+        "--logs-max=0",
+        cache,
+    ]
     try:
         done = subprocess.run(
             [*line.split(), *options],
@@ -175,10 +182,11 @@ def _npm_pack(folder: Path) -> Path:
         raise EngineError(f"npm did not fetch {NAME} {VERSION} within {_NPM_S:g} s", fix=f"Try: {line}") from error
     archives = list(folder.glob("*.tgz"))
     if done.returncode or len(archives) != 1:
-        words = [text.strip() for text in (done.stderr or done.stdout).splitlines() if text.strip()]
+        said = [text.removeprefix("npm error").strip() for text in done.stderr.splitlines()]
+        words = [text for text in said if text and not text.startswith("at ")]  # without its stack
         raise EngineError(
             f"npm cannot fetch {NAME} {VERSION}",
-            details=words[-5:] or [f"npm ended with exit code {done.returncode}"],
+            details=words[:5] or [f"npm ended with exit code {done.returncode}"],
             fix=f"Is there a network? Try: {line}; or unpack it from elsewhere, and {FOLDER}=DIR/package",
         )
     return archives[0]
