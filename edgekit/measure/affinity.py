@@ -49,7 +49,7 @@ def apply(cores: Sequence[int] | None, nice: int | None, processes: Sequence[int
         processes: others that work for this one, and are treated likewise; what comes out is told of the first.
     """
     refused: list[str] = []
-    threads = [tid for process in ("self", *processes) for tid in _threads(process)]
+    threads = [*_threads("self"), *(tid for process in processes for tid in _threads(process))]
     if cores is not None:
         _for_all(threads, f"cores {','.join(map(str, cores))}", lambda tid: _set_cores(tid, cores), refused)
     if nice is not None:

@@ -143,8 +143,10 @@ class _Server:
             start = time.perf_counter()
             session.run(self._feeds[0])
             first_run_s = time.perf_counter() - start
-            own = isinstance(session, OutOfProcess)
-            self._sampler = session.sampler(self._feeds) if own else Sampler(session, self._feeds)
+            if isinstance(session, OutOfProcess):
+                self._sampler = session.sampler(self._feeds)
+            else:
+                self._sampler = Sampler(session, self._feeds)
         self._reader.load.helpers = self._helpers()
         start = time.perf_counter()
         placement = placement_to_json(session.placement())
@@ -245,21 +247,24 @@ class _Server:
             return {"peaks": None, "reason": str(error)}, []
 
     def _memory(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
-        if not isinstance(self._session, OutOfProcess):
-            peak = machine.peak_rss_bytes()
-            return {"peak_rss_bytes": peak, "rss_before_open_bytes": self._rss_before_open}, []
-        helpers = self._helpers()  # the engine starts with the model: there is no memory "before"
-        peak = machine.peak_rss_bytes(helpers[0]) if helpers else None
-        return {"peak_rss_bytes": peak, "rss_before_open_bytes": None}, []
+        session = self._opened()
+        if isinstance(session, OutOfProcess):
+            helpers = session.processes()  # the engine starts with the model: there is no memory "before"
+            peak = machine.peak_rss_bytes(helpers[0]) if helpers else None
+            return {"peak_rss_bytes": peak, "rss_before_open_bytes": None}, []
+        peak = machine.peak_rss_bytes()
+        return {"peak_rss_bytes": peak, "rss_before_open_bytes": self._rss_before_open}, []
 
     def end_helpers(self) -> None:
         """End the processes in which an engine runs, so that the next worker finds the machine quiet."""
-        if isinstance(self._session, OutOfProcess):
-            self._session.close()
+        session = self._session
+        if session is not None and isinstance(session, OutOfProcess):
+            session.close()
 
     def _helpers(self) -> Sequence[int]:
         """The processes in which the engine runs; none: it runs in this one."""
-        return self._session.processes() if isinstance(self._session, OutOfProcess) else ()
+        session = self._session
+        return session.processes() if session is not None and isinstance(session, OutOfProcess) else ()
 
     def _opened(self) -> Session:
         if self._session is None:
