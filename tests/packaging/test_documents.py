@@ -79,7 +79,7 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 def test_targets_of_the_readme_are_installed() -> None:
     table = README[README.index("## Targets") :]
     named = set(re.findall(r"`([a-z0-9-]+)`", "".join(re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE))))
-    assert named == {"cpu", "cpu-onnxruntime", "cpu-openvino", "cpu-arm64", "raspberry-pi-5"}
+    assert named == {"cpu", "cpu-onnxruntime", "cpu-openvino", "cpu-arm64", "raspberry-pi-5", "web"}
     for name in named:
         assert load_target(name).name == name
 
