@@ -34,7 +34,8 @@ def main() -> int:
         browser = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=sys.stderr, pass_fds=(3, 4), start_new_session=True
         )
-        os.closerange(3, max(high) + 1)  # the browser must see the end of the pipe, whoever else lives on
+        for descriptor in {3, 4, *high, int(read), int(write)}:  # whoever uses the browser must see its end
+            os.close(descriptor)
         threading.Thread(target=_end_with_user, args=(browser,), daemon=True).start()
         code = browser.wait()
         _kill_group(browser.pid)

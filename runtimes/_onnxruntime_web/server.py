@@ -77,6 +77,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement of its header
 
             def do_GET(self) -> None:
                 source = files.get(self.path.removeprefix(prefix)) if self.path.startswith(prefix) else None

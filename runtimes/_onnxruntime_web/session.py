@@ -61,6 +61,10 @@ class WebSession:
             self.close()
             raise
         self._inputs, self._outputs = _specs(told["inputs"]), _specs(told["outputs"])
+        for spec in (*self._inputs, *self._outputs):
+            if spec.dtype not in SUPPORTED:
+                self.close()
+                raise EngineError(f"'{spec.name}' is {spec.dtype}, which JavaScript has no arrays for")
         self._seen = npz.dump({spec.name: _zeros(spec) for spec in self._inputs})
         self._in_force = {
             **told["inForce"],
@@ -155,11 +159,7 @@ class WebSession:
     def _offered(self, feeds: Feeds) -> Iterator[str]:
         """Feeds where the page can fetch them."""
         self._opened()
-        ready = prepare(feeds, self._inputs)
-        for spec in self._inputs:
-            if spec.dtype not in SUPPORTED:
-                raise EngineError(f"input '{spec.name}' is {spec.dtype}, which JavaScript has no arrays for")
-        self._seen = npz.dump(ready)
+        self._seen = npz.dump(prepare(feeds, self._inputs))
         path = self._server.offer(self._seen)
         try:
             yield path

@@ -327,7 +327,7 @@ async function fetchModel(root, manifest, verify) {
   return [model, others.map((data, index) => ({ path: names[index].slice(beside.length), data }))];
 }
 
-/** @param {Uint8Array} data */
+/** @param {Uint8Array<ArrayBuffer>} data */
 async function sha256(data) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
