@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from .data import Dataset
-    from .devices.local import LocalDevice, Worker
+    from .devices.local import Worker
+    from .site import Site
     from .source import Source
 
 CHUNK_BYTES = 32 * 2**20
@@ -44,7 +45,7 @@ class Job:
     expected: ReferenceRun
     calibration: Dataset | None
     accuracy: Accuracy
-    device: LocalDevice
+    site: Site  # where candidates are checked and timed
     workdir: Path
     progress: Progress
     allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device
@@ -56,7 +57,7 @@ class Job:
         """What passes and exporters may look at for an engine."""
         data = self.calibration
         return PassContext(
-            arch=self.target.device_arch(),
+            arch=self.site.arch,
             runtime=runtime,
             calibration=data.feeds if data is not None else None,
             calibration_samples=len(data) if data is not None else 0,
@@ -135,7 +136,7 @@ def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
         EngineError: the engine is missing, or refuses the model.
     """
     feeds = [sample.feeds for sample in job.expected.first(4)]
-    return job.device.open(built.artifact, built.candidate.runtime, options, feeds)
+    return job.site.device.open(built.artifact, built.candidate.runtime, options, feeds)
 
 
 def check(built: Built, worker: Worker, job: Job) -> Check:
@@ -219,7 +220,7 @@ def session_variants(candidate: Candidate, threads: int | None, cores: Sequence[
     Args:
         candidate: states fixed ``options`` and lists to ``tune``.
         threads: fixes the number of threads, or None.
-        cores: what "every core" may mean on this machine: 0 threads in a profile stands for each of these.
+        cores: what "every core" may mean on the device: 0 threads in a profile stands for each of these.
     """
     tune = {key: tuple(values) for key, values in candidate.tune.items() if key not in candidate.options}
     if threads is not None:

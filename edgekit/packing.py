@@ -70,7 +70,7 @@ def pack_bundle(
         precision=picked.candidate.precision,
         runtime=EngineUse(
             name=runtime.name,
-            version=runtime.version(),
+            version=picked.version,
             options=dict(measured.options if measured else picked.options or {}),
             install=runtime.install,
         ),
@@ -109,7 +109,7 @@ def pack_bundle(
         runtime_class=runtime_class.__qualname__,
         layers=_layers(built, job),
         overwrite=overwrite,
-        check=lambda written: tested.append(self_test(written.path)),
+        check=lambda written: tested.append(job.site.self_test(written.path)),
     )
     return bundle, tested[0]
 
@@ -163,18 +163,19 @@ def _parity_line(picked: Assessed, job: Job) -> str:
     )
     if metric:
         text += f" {metric.name}: {metric.value:.4f} (reference {metric.reference:.4f})."
-    if not job.target.runs_here():
+    if not job.site.is_device:
         text += f" Checked on {machine()}, not on the device."
     return text
 
 
 def _measured_line(measured: Variant | None, job: Job) -> str:
     if measured is None:
-        return f"Latency was not measured: this was exported on {machine()} for target `{job.target.name}`."
+        return f"Latency was not measured: {job.site.unmeasured}."
     latency = measured.latency()
-    device = job.device.describe()
+    device = job.site.facts
     return (
-        f"Measured where it was exported ({device['cpu'] or device['machine']}, "
+        f"{'Measured where it was exported' if device['url'] == 'local' else 'Measured on the device'} "
+        f"({device['board'] or device['cpu'] or device['machine']}, "
         f"{measured.in_force.get('threads')} threads): p50 {shown(latency.p50_s.value)} "
         f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
         f"{latency.n} runs in {latency.processes} processes)."

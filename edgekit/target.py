@@ -128,8 +128,12 @@ class Target:
 
 def machine() -> str:
     """This machine's architecture, ``x86_64`` or ``aarch64`` on every operating system."""
-    name = platform.machine().lower()
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+    return normalized(platform.machine())
+
+
+def normalized(name: str) -> str:
+    """An architecture as profiles call it, from what an operating system calls it."""
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name.lower())
 
 
 def load_target(name_or_path: str | Path) -> Target:
