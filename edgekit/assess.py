@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants
+from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants, takes_program
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .measure.opening import stray_lines
@@ -84,7 +84,8 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
         return Assessed(candidate, reason="needs samples to calibrate: --data")
     try:
         first = _attempt(candidate, job, threads, frozenset(), "")
-        if first.check is None or first.check.miss is None or not needs_calibration(candidate):
+        repairable = needs_calibration(candidate) and not takes_program(candidate)
+        if first.check is None or first.check.miss is None or not repairable:
             return first
         return _repair(first, job, threads)
     except EngineError as error:

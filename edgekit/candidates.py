@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import plugins
 from .accuracy import Accuracy
 from .contracts import Artifact, Feeds, Outputs, PassRecord, Progress, options_from
-from .errors import EngineError
+from .errors import EngineError, UsageError
 from .graph import clone
 from .measure.parity import ParityMeter
 from .passes import PassContext
@@ -115,18 +115,42 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
         twin = job.built[recipe]
         return replace(twin, candidate=candidate, artifact=replace(twin.artifact, precision=candidate.precision))
     context = job.pass_context(candidate.runtime, keep_float)
-    model, records = run_passes(clone(job.graph), candidate.passes, context)
-    if records and not any(record.modified for record in records):
-        return "; ".join(record.detail for record in records)
     exporter = plugins.load("exporters", candidate.format)()
     options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
     directory = job.workdir / f"{candidate.name.replace(' ', '-')}{tag}"
-    directory.mkdir()
-    artifact, info = exporter.write(model, directory, candidate.precision, options, context)
+    records: tuple[PassRecord, ...] = ()
+    if takes_program(candidate):
+        if job.source.program is None:
+            return f"{exporter.name} converts PyTorch programs, and {job.source.spec} has none"
+        directory.mkdir()
+        artifact, info = exporter.write_program(job.source, directory, candidate.precision, options, context)
+    else:
+        model, records = run_passes(clone(job.graph), candidate.passes, context)
+        if records and not any(record.modified for record in records):
+            return "; ".join(record.detail for record in records)
+        directory.mkdir()
+        artifact, info = exporter.write(model, directory, candidate.precision, options, context)
     size_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     built = Built(candidate, artifact, directory, records, info, keep_float, size_bytes)
     job.built[recipe] = built
     return built
+
+
+def takes_program(candidate: Candidate) -> bool:
+    """Whether its exporter converts the PyTorch program itself: then no graph pass and no choice of nodes reaches it.
+
+    Raises:
+        UsageError: the candidate states passes all the same.
+    """
+    if not hasattr(plugins.load("exporters", candidate.format), "write_program"):
+        return False
+    if candidate.passes:
+        names = ", ".join(item.name for item in candidate.passes)
+        raise UsageError(
+            f"candidate '{candidate.name}': passes work on the ONNX graph, which '{candidate.format}' never sees: {names}",
+            fix="Remove its passes.",
+        )
+    return True
 
 
 def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:

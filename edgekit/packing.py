@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import __version__, plugins
 from .assess import Assessed
 from .bundle import Bundle, EngineUse, Manifest, write_bundle
-from .candidates import GOLDEN_SAMPLES, Built, Job
+from .candidates import GOLDEN_SAMPLES, Built, Job, takes_program
 from .contracts import PassRecord, Tolerance
 from .errors import ParityError
 from .report.bundle_readme import bundle_readme
@@ -81,7 +81,7 @@ def pack_bundle(
         placement=dict(picked.placement or {}),
         parity=parity.to_json(),
         metric=outcome.metric.to_json() if outcome.metric else None,
-        passes=(*shared_passes, *built.records),
+        passes=built.records if takes_program(picked.candidate) else (*shared_passes, *built.records),
         source={**job.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
         calibration={"data": job.calibration.spec, "samples": len(job.calibration)} if job.calibration else None,
         versions=_versions(),
