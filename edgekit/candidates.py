@@ -147,7 +147,8 @@ def takes_program(candidate: Candidate) -> bool:
     if candidate.passes:
         names = ", ".join(item.name for item in candidate.passes)
         raise UsageError(
-            f"candidate '{candidate.name}': passes work on the ONNX graph, which '{candidate.format}' never sees: {names}",
+            f"candidate '{candidate.name}' states passes ({names}), which work on the ONNX graph; "
+            f"exporter '{candidate.format}' converts the PyTorch program instead",
             fix="Remove its passes.",
         )
     return True

@@ -29,6 +29,7 @@ class GraphRequest:
     report: Path  # where a full report of a failure goes
 
 
+@runtime_checkable
 class GraphExporter(Protocol):
     """Source → graph."""
 
@@ -46,6 +47,7 @@ class GraphExporter(Protocol):
         ...
 
 
+@runtime_checkable
 class ArtifactExporter(Protocol):
     """Graph → files that an engine loads."""
 
@@ -77,7 +79,7 @@ class ProgramExporter(Protocol):
     def write_program(
         self, source: Source, directory: Path, precision: str, options: Any, context: PassContext
     ) -> tuple[Artifact, Mapping[str, Any]]:
-        """Write the artifact of ``source.program`` into ``directory`` (which exists and is empty), and say what was done.
+        """Write the artifact of ``source.program`` into ``directory``, which exists and is empty; say what was done.
 
         Inputs and outputs are named as ``source`` names them. The program is left as it was.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "model.pte"
 NODES_FILE = "nodes.json"
-"""What runs where is settled at lowering, and ExecuTorch's runtime does not tell it: the list lies beside the program."""
+"""What runs where is settled at lowering, and ExecuTorch's runtime does not tell it: the list lies beside it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class ExecuTorchSession:
             return {spec.name: np.array(item.numpy()) for spec, item in zip(self._outputs, call(), strict=True)}
 
     def bind(self, feeds: Feeds) -> Callable[[], object]:
-        """See contracts.Session.bind: the arrays' own memory is handed over at every call; outputs are planned ahead."""
+        """See contracts.Session.bind: inputs are handed over where they lie, outputs lie in memory planned ahead."""
         call = self._call(feeds)
         with engine_errors("ExecuTorch"):
             call()
@@ -99,14 +99,18 @@ class ExecuTorchSession:
         self._open()
         path = self._artifact.path.with_name("nodes.json")
         if not path.is_file():
-            return Placement(unknown="ExecuTorch does not tell what runs where, and no nodes.json lies beside the program")
+            return Placement(
+                unknown="ExecuTorch does not tell what runs where, and no nodes.json lies beside the program"
+            )
         return Placement(
             tuple(
                 NodePlacement(
                     node["name"],
                     node["op_type"],
                     "CPU",
-                    reason=None if node["kernel"] == "XNNPACK" else "not taken by XNNPACK: a portable kernel computes it",
+                    reason=None
+                    if node["kernel"] == "XNNPACK"
+                    else "not taken by XNNPACK: a portable kernel computes it",
                 )
                 for node in json.loads(path.read_text(encoding="utf-8"))
             )

@@ -46,7 +46,9 @@ class LiteRt:
             native = engine.Interpreter(
                 str(artifact.path),
                 num_threads=options.threads or None,
-                experimental_op_resolver_type=kinds.AUTO if options.xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                experimental_op_resolver_type=kinds.AUTO
+                if options.xnnpack
+                else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             )
             native.allocate_tensors()
             return LiteRtSession(native, artifact, options)
@@ -118,7 +120,11 @@ class LiteRtSession:
     def in_force(self) -> dict[str, Any]:
         """The options as given: LiteRT reports none of them."""
         self._open()
-        return {"threads": self._options.threads or 1, "precision": "as the file says", "xnnpack": self._options.xnnpack}
+        return {
+            "threads": self._options.threads or 1,
+            "precision": "as the file says",
+            "xnnpack": self._options.xnnpack,
+        }
 
     def close(self) -> None:
         """Free the interpreter; what `bind` returned keeps its own hold until it is dropped."""
