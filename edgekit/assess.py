@@ -12,7 +12,7 @@ from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .measure.opening import stray_lines
 from .repair import needs_calibration, proposals
 from .results import CandidateResult
-from .selection import Variant, screen
+from .selection import Variant, is_slower, screen
 from .target import Candidate
 
 
@@ -54,6 +54,8 @@ class Assessed:
         """
         variant = self.best
         options = variant.in_force if variant else self.options or self.candidate.options
+        slower = variant is not None and baseline is not None and self.passed and is_slower(variant, baseline)
+        notes = [note for note in (self.note, "slower than fp32" if slower else None) if note]
         return CandidateResult(
             name=self.candidate.name,
             runtime=self.candidate.runtime,
@@ -67,7 +69,7 @@ class Assessed:
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
             rejected=self.why_not,
-            note=self.note,
+            note="; ".join(notes) or None,
         )
 
 

@@ -67,6 +67,7 @@ def pack_bundle(
     manifest = Manifest(
         name=destination.name.removesuffix(".edgekit"),
         target=job.target.name,
+        arch=job.target.arch,
         precision=picked.candidate.precision,
         runtime=EngineUse(
             name=runtime.name,

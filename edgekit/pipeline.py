@@ -111,8 +111,8 @@ def export(
             model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
         destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
         _refuse_output(destination, overwrite)
-        if dynamic and not profile.export.dynamic:
-            raise UsageError(f"target '{profile.name}' takes static shapes only, got --dynamic {dynamic[0]}")
+        if not profile.export.dynamic:
+            _refuse_free_dimensions(profile, model, dynamic)
         with stages.stage("read the data"):
             dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
         rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
@@ -160,6 +160,22 @@ def export(
             samples=_samples(assessed),
             device=site.facts,
         )
+
+
+def _refuse_free_dimensions(target: Target, source: Source, dynamic: Sequence[str]) -> None:
+    """A target of static shapes: neither --dynamic nor a file's own free dimension will do."""
+    free = [spec for spec in source.inputs if not all(isinstance(size, int) for size in spec.shape)]
+    if not free:
+        return
+    inputs = ", ".join(f"'{spec}'" for spec in free)
+    flags = " ".join(
+        f"--input {spec.name}:{spec.dtype}:{'x'.join(map(str, source.example[spec.name].shape))}" for spec in free
+    )
+    raise UsageError(
+        f"target '{target.name}' takes static shapes only, and "
+        + (f"input {inputs} has a free dimension" if len(free) == 1 else f"inputs {inputs} have free dimensions"),
+        fix="Drop --dynamic." if dynamic else f"Fix the sizes: {flags}",
+    )
 
 
 def _example_dims(source: Source) -> dict[str, int]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
-from .target import Target, machine, normalized
+from .measure.machine import architecture
+from .target import Target, machine
 
 if TYPE_CHECKING:
     from .devices import Device
@@ -44,7 +45,7 @@ def site_for(target: Target, url: str) -> Iterator[Site]:
 
     with remote_device(url) as remote:
         facts = remote.describe()
-        arch = normalized(str(facts["machine"]))
+        arch = architecture(str(facts["machine"]))
         if target.arch and arch not in target.arch:
             raise UsageError(
                 f"device '{url}' is {arch}, target '{target.name}' is for {' or '.join(target.arch)}",

@@ -17,6 +17,7 @@ from typing import Any
 from . import plugins
 from .contracts import Tolerance, options_from
 from .errors import UsageError, suggestion
+from .measure.machine import architecture
 
 DEFAULT_OPSET = 20
 
@@ -128,12 +129,7 @@ class Target:
 
 def machine() -> str:
     """This machine's architecture, ``x86_64`` or ``aarch64`` on every operating system."""
-    return normalized(platform.machine())
-
-
-def normalized(name: str) -> str:
-    """An architecture as profiles call it, from what an operating system calls it."""
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name.lower())
+    return architecture(platform.machine())
 
 
 def load_target(name_or_path: str | Path) -> Target:

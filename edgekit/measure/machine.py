@@ -30,6 +30,11 @@ def describe() -> dict[str, Any]:
     }
 
 
+def architecture(name: str) -> str:
+    """``x86_64`` or ``aarch64``, whatever an operating system calls it."""
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name.lower())
+
+
 def emulator() -> str | None:
     """The emulator that runs this process's instructions, where one can be told: its latencies mean nothing elsewhere.
 
