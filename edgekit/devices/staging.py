@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
+from ..bundle.manifest import MANIFEST
 from ..bundle.write import place_files, place_runner
 from ..contracts import Artifact, Feeds, Progress
 from ..errors import ParityError
@@ -87,5 +88,6 @@ class StagingDevice:
                 source = Path(str(sys.modules[adapter.__module__].__file__))
                 place_runner(folder, source, adapter.__qualname__, runtime)
                 place_files(model, folder / "model")
+                (folder / MANIFEST).write_text("{}", encoding="utf-8")  # run.py names its code after this file's hash
                 self._copies[key] = self._remote.session.push(folder)
         return self._copies[key]

@@ -53,7 +53,8 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_fastest_on_the_device_is_picked(project: Path, phone: str, tmp_path: Path) -> None:
-    done = export(project, "--target", "cpu-onnxruntime", "--device", phone, "--max-time", "3")
+    two = ["--candidate", "onnxruntime fp32", "--candidate", "onnxruntime int8 static"]
+    done = export(project, "--target", "cpu-onnxruntime", "--device", phone, "--max-time", "3", "--threads", "1", *two)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["device"]["url"] == phone
@@ -61,7 +62,7 @@ def test_the_fastest_on_the_device_is_picked(project: Path, phone: str, tmp_path
     rows = {item["name"]: item for item in result["candidates"]}
     assert rows["onnxruntime int8 static"]["parity"]["sqnr_db"] > 20
     picked = rows[result["chosen"]]
-    assert picked["latency"]["processes"] >= 2
+    assert picked["latency"]["processes"] >= 1
     assert picked["latency"]["p50_s"]["value"] == min(
         item["latency"]["p50_s"]["value"]
         for item in rows.values()
@@ -94,7 +95,8 @@ def test_on_an_emulated_board_the_numbers_are_checked_and_nothing_is_timed(
 ) -> None:
     device = arm64_device("cortex-a76")
     ssh_config(device.config)
-    done = export(project, "--target", "raspberry-pi-5", "--device", device.url)
+    three = [word for name in ("int8 static", "fp32", "fp16") for word in ("--candidate", f"onnxruntime {name}")]
+    done = export(project, "--target", "raspberry-pi-5", "--device", device.url, "--samples", "4", *three)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["device"]["machine"], result["device"]["emulated"]) == ("aarch64", "qemu-aarch64")
