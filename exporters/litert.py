@@ -118,9 +118,15 @@ def _quiet() -> Iterator[None]:
     """Keep its progress and its C++ logs off the terminal."""
     from edgekit.sources.capture import quiet
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when its libraries load
-    with quiet():
-        yield
+    said = "TF_ENABLE_ONEDNN_OPTS"  # read when its libraries load, which would print a note on it otherwise
+    before = os.environ.get(said)
+    os.environ.setdefault(said, "0")
+    try:
+        with quiet():
+            yield
+    finally:
+        if before is None:
+            del os.environ[said]
 
 
 def _first_line(error: Exception) -> str:

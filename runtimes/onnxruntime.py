@@ -40,7 +40,7 @@ class OnnxRuntime:
         arena: bool = True  # keep freed memory for the next run
         mem_pattern: bool = True  # plan memory once for each input shape
         denormals_as_zero: bool = False  # faster where activations decay to denormals; changes those values
-        bf16_gemm: bool = False  # ARM64 CPUs with BF16 instructions: multiply float32 matrices in bfloat16
+        bf16_gemm: bool = False  # ARM64 CPUs with BF16 instructions: MatMul of float32 in bfloat16
 
         def __post_init__(self) -> None:
             if self.threads < 0 or self.inter_op_threads < 0:
@@ -73,7 +73,10 @@ class OnnxRuntime:
         native.add_session_config_entry("session.inter_op.allow_spinning", spinning)
         native.add_session_config_entry("session.set_denormal_as_zero", "1" if options.denormals_as_zero else "0")
         native.add_session_config_entry(BF16_GEMM, "1" if options.bf16_gemm else "0")
-        return open_session(ort, artifact, native, ["CPUExecutionProvider"])
+        session = open_session(ort, artifact, native, ["CPUExecutionProvider"])
+        if options.bf16_gemm and not any(node.op_type == "MatMul" for node in session.placement().nodes):
+            raise EngineError("bf16_gemm would change nothing: it is for MatMul alone, and this model has none")
+        return session
 
 
 def _refuse_without_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:

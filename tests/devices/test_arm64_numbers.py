@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+import edgekit
 from edgekit.bundle import open_bundle
-from edgekit.contracts import Quiet
+from edgekit.contracts import Artifact, Quiet, TensorSpec
 from edgekit.devices import remote_device
+from edgekit.devices.staging import StagingDevice
+from edgekit.errors import EngineError
 
 pytestmark = pytest.mark.slow
 NET = """
@@ -39,11 +41,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for precision, candidate in (("int8", "onnxruntime int8 static"), ("fp32", "onnxruntime fp32")):
         made[precision] = folder / f"{precision}.edgekit"
-        command = [sys.executable, "-m", "edgekit", "export", "net.py:build", "--target", "cpu-arm64", "--json"]
-        words = ["--data", "images.npz", "--candidate", candidate, "-o", str(made[precision])]
-        done = subprocess.run([*command, *words], cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["chosen"] == candidate
+        source, data = f"{folder / 'net.py'}:build", str(folder / "images.npz")
+        result = edgekit.export(source, "cpu-arm64", data=data, output=made[precision], candidates=[candidate])
+        assert result.chosen == candidate
     return made
 
 
@@ -69,27 +69,52 @@ def test_outputs_are_those_of_x86(
                 assert np.linalg.norm(there - here) <= FP32_REL_L2 * np.linalg.norm(here)
 
 
-def test_bf16_products_run_where_the_cpu_has_them_and_are_refused_elsewhere(
-    bundles: dict[str, Path], arm64_device: Callable[[str], Any], ssh_config: Callable[[Path], None]
+def matmul(folder: Path, op_type: str, dtype: type[np.generic]) -> tuple[Artifact, dict[str, np.ndarray]]:
+    """y = x · w with sums of 128 terms, x [64, 128]."""
+    random = np.random.default_rng(0)
+    x, w = (random.standard_normal(shape).astype(dtype) for shape in ((64, 128), (128, 32)))
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ends = [helper.make_tensor_value_info(name, kind, [64, size]) for name, size in (("x", 128), ("y", 32))]
+    node = helper.make_node(op_type, ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "product", ends[:1], ends[1:], [numpy_helper.from_array(w, "w")])
+    path = folder / f"{op_type}-{np.dtype(dtype).name}"
+    path.mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path / "model.onnx")
+    name = np.dtype(dtype).name
+    specs = [(TensorSpec(key, name, (64, size)),) for key, size in (("x", 128), ("y", 32))]
+    return Artifact(path / "model.onnx", "onnx", "fp32", *specs), {"x": x}
+
+
+@pytest.mark.parametrize(("cpu", "half", "bf16"), [("max", True, True), ("cortex-a53", False, False)])
+def test_kernels_of_16_bits_are_used_where_the_cpu_has_them(
+    cpu: str,
+    half: bool,
+    bf16: bool,
+    tmp_path: Path,
+    arm64_device: Callable[[str], Any],
+    ssh_config: Callable[[Path], None],
 ) -> None:
     """The engine itself would go on in fp32 without a word."""
-    from edgekit.errors import EngineError
+    device = arm64_device(cpu)
+    ssh_config(device.config)
+    with remote_device(device.url) as remote:
+        staging = StagingDevice(remote)
 
-    device = arm64_device("cortex-a76")
-    ssh_config(device.config)
-    with remote_device(device.url) as remote, open_bundle(bundles["fp32"]) as bundle:
-        remote.push(bundle, Quiet())
-        with pytest.raises(EngineError, match="bf16_gemm needs BF16 instructions, which this CPU does not have"):
-            remote.open(bundle.artifact, "onnxruntime", {"bf16_gemm": True})
-    device = arm64_device("max")
-    ssh_config(device.config)
-    image = {"input": np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)}
-    with remote_device(device.url) as remote, open_bundle(bundles["fp32"]) as bundle:
-        remote.push(bundle, Quiet())
-        with remote.open(bundle.artifact, "onnxruntime", {"threads": 1}, [image]) as worker:
-            exact = worker.run(image)["output"]
-        with remote.open(bundle.artifact, "onnxruntime", {"threads": 1, "bf16_gemm": True}, [image]) as worker:
-            assert "bf16" in worker.info.in_force["precision"]
-            coarse = worker.run(image)["output"]
-    error = np.linalg.norm(coarse - exact) / np.linalg.norm(exact)
-    assert 1e-5 < error < 2e-2  # bfloat16 holds 8 bits: really used, and no more than rounding
+        def run(artifact: Artifact, feeds: dict[str, np.ndarray], **options: Any) -> np.ndarray:
+            with staging.open(artifact, "onnxruntime", {"threads": 1, **options}, [feeds]) as worker:
+                return worker.run(feeds)["y"].astype(np.float64)
+
+        artifact, feeds = matmul(tmp_path, "Gemm", np.float16)
+        with staging.open(artifact, "onnxruntime", {"threads": 1}, [feeds]) as worker:
+            layers, _ = worker.profile(0.01)
+        assert [item.op_type for item in layers] == (["Gemm"] if half else ["Cast", "Gemm", "Cast"])
+
+        artifact, feeds = matmul(tmp_path, "MatMul", np.float32)
+        if not bf16:
+            with pytest.raises(EngineError, match="bf16_gemm needs BF16 instructions, which this CPU does not have"):
+                run(artifact, feeds, bf16_gemm=True)
+            return
+        exact, coarse = run(artifact, feeds), run(artifact, feeds, bf16_gemm=True)
+        assert 1e-4 < np.linalg.norm(coarse - exact) / np.linalg.norm(exact) < 1e-2  # bfloat16 holds 8 bits
+        with pytest.raises(EngineError, match="bf16_gemm would change nothing: it is for MatMul alone"):
+            run(*matmul(tmp_path, "Gemm", np.float32), bf16_gemm=True)
