@@ -90,7 +90,7 @@ def main() -> int:
                         "reference": reference["reference"],
                         "samples": reference["samples"],
                     }
-    PARITY.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
+                PARITY.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
     return 0
 
 

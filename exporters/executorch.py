@@ -91,6 +91,7 @@ def _quantized(source: Source, options: PteOptions, context: PassContext) -> tor
 
     Source: docs.pytorch.org/executorch, "XNNPACK quantization", and torchao's PT2E flow: prepare, calibrate, convert.
     """
+    import numpy as np
     import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
@@ -102,7 +103,8 @@ def _quantized(source: Source, options: PteOptions, context: PassContext) -> tor
     if not options.dynamic and (context.calibration is None or not context.calibration_samples):
         raise UsageError("int8 through PT2E needs calibration data", fix="Pass samples with --data.")
     config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=options.dynamic)
-    example = tuple(torch.from_numpy(source.example[spec.name]) for spec in source.inputs)
+    # A dense copy: numpy's `image[None]` has a stride of 0, which ExecuTorch refuses.
+    example = tuple(torch.from_numpy(np.array(source.example[spec.name], order="C")) for spec in source.inputs)
     try:
         prepared = prepare_pt2e(source.program.module(), XNNPACKQuantizer().set_global(config))
         with torch.no_grad():

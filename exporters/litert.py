@@ -118,15 +118,15 @@ def _quiet() -> Iterator[None]:
     """Keep its progress and its C++ logs off the terminal."""
     from edgekit.sources.capture import quiet
 
-    said = "TF_ENABLE_ONEDNN_OPTS"  # read when its libraries load, which would print a note on it otherwise
-    before = os.environ.get(said)
-    os.environ.setdefault(said, "0")
+    quieting = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # read when its libraries load
+    added = [name for name in quieting if name not in os.environ]
+    os.environ.update({name: quieting[name] for name in added})
     try:
         with quiet():
             yield
     finally:
-        if before is None:
-            del os.environ[said]
+        for name in added:
+            del os.environ[name]
 
 
 def _first_line(error: Exception) -> str:
