@@ -28,6 +28,7 @@ from edgekit.testing.exporters import (
 FLOAT32 = Tolerance(rel_l2=1e-6)
 NEEDS_A_DEVICE: dict[str, str] = {}
 """Exporters whose engine or converter cannot be installed everywhere, each with the test that stands for the kit."""
+INSTALL = {"litert": "pip install --no-deps -r constraints-litert.txt"}
 FOUND = {name: plugins.load("exporters", name)() for name in plugins.names("exporters") if name not in NEEDS_A_DEVICE}
 
 
@@ -112,7 +113,7 @@ def needs_converter(name: str) -> None:
         try:
             metadata.version(package)
         except metadata.PackageNotFoundError:
-            pytest.skip(f"{package} is not installed: pip install -c constraints.txt {package}")
+            pytest.skip(f"{package} is not installed: {INSTALL.get(name, f'pip install -c constraints.txt {package}')}")
 
 
 @pytest.mark.parametrize(

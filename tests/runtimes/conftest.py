@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgekit.passes import PassContext
 from edgekit.source import load_source
 
 INPUTS = (TensorSpec("image", "float32", ("batch", 3, 8, 8)), TensorSpec("ids", "int64", ("batch",)))
+INSTALL = {"litert": "pip install --no-deps -r constraints-litert.txt"}
 OUTPUTS = (TensorSpec("logits", "float32", ("batch", 5)), TensorSpec("best", "int64", ("batch",)))
 
 
@@ -91,6 +93,9 @@ def artifact(
         """By our own exporter, which passes a kit of its own: its converter is the vendor's."""
         source = load_source((net, args))
         exporter = plugins.load("exporters", name)()
+        for package in exporter.packages:
+            if not list(metadata.distributions(name=package)):
+                pytest.skip(f"{package} is not installed: {INSTALL.get(name, f'pip install {package}')}")
         (folder / name).mkdir()
         made, _ = exporter.write_program(source, folder / name, "fp32", exporter.Options(), PassContext())
         named = [
