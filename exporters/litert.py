@@ -78,7 +78,8 @@ class LiteRtTflite:
 
 def _quantize(path: Path, source: Source, options: TfliteOptions, context: PassContext) -> None:
     """Replace the file by its int8 form; inputs and outputs stay in floating point."""
-    from ai_edge_quantizer import qtyping, quantizer, recipe
+    from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
 
     static = options.quantize == "static"
     if static and (context.calibration is None or not context.calibration_samples):
@@ -89,7 +90,14 @@ def _quantize(path: Path, source: Source, options: TfliteOptions, context: PassC
         if static:  # its recipe would make the model's own inputs and outputs int8 too
             for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
                 work.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
-        ranges = work.calibrate({_SIGNATURE: _Samples(source, context)}) if static else None
+        ranges = None
+        if static:
+            # Not `work.calibrate`: its moving average (0.95 of the old range each time) hardly leaves the first one's.
+            rules_in_force = recipe_manager.RecipeManager()
+            rules_in_force.load_quantization_recipe(work.get_quantization_recipe())
+            meter = calibrator.Calibrator(str(path), qsv_update_func=qsv_utils.min_max_update)
+            meter.calibrate({_SIGNATURE: _Samples(source, context)}, rules_in_force)
+            ranges = meter.get_model_qsvs()
         quantized = work.quantize(ranges).quantized_model
     # It raises whatever it meets; all of it is about this model.
     except Exception as error:

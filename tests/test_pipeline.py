@@ -112,7 +112,7 @@ def test_without_data_nothing_is_quantized_and_the_reason_is_given(folder):
 def test_a_target_for_another_machine_is_checked_here_but_not_measured(folder):
     result = export("net.py:build", "raspberry-pi-5", data="images.npz")
     assert result.chosen == "onnxruntime int8 static"
-    assert result.measured == "target 'raspberry-pi-5' is measured on the device itself"
+    assert result.measured == "target 'raspberry-pi-5' is measured on the device itself (--device)"
     assert all(item.latency is None for item in result.candidates)
     manifest = json.loads((folder / "build.edgekit" / "manifest.json").read_text())
     assert manifest["runtime"]["options"]["threads"] == 4
