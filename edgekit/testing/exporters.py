@@ -209,9 +209,9 @@ class _Writer(_Kind, abc.ABC):
 
     def test_options_are_a_frozen_dataclass(self, case: Any) -> None:
         """A candidate's ``export_options`` become this class: its defaults are usable, unknown keys are refused."""
-        options = case.exporter.Options
-        assert dataclasses.is_dataclass(options)
-        assert options.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        assert dataclasses.is_dataclass(case.exporter.Options)
+        options: Any = case.exporter.Options
+        assert options.__dataclass_params__.frozen
         options()
         with pytest.raises(UsageError, match="has no option 'surplus'"):
             options_from(options, {"surplus": 1}, "export_options")
