@@ -186,7 +186,9 @@ def _engine(name: str) -> Engine:
     try:
         return Engine(name, runtime.version(), None, runtime.install)
     except EngineError as error:
-        return Engine(name, None, str(error), runtime.install)
+        # Installed twice over, one more install would not help: the error's own line does.
+        kept = error.fix.partition("Keep one: ")[2]
+        return Engine(name, None, str(error), kept or runtime.install)
 
 
 def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, Engine]) -> Readiness:

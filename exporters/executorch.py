@@ -50,6 +50,11 @@ class ExecuTorchPte:
     packages = ("executorch",)
     Options = PteOptions
 
+    @staticmethod
+    def needs_calibration(options: PteOptions) -> bool:
+        """Dynamic int8 needs no samples."""
+        return options.quantize is not None and not options.dynamic
+
     def write_program(
         self, source: Source, directory: Path, precision: str, options: PteOptions, context: PassContext
     ) -> tuple[Artifact, Mapping[str, Any]]:

@@ -45,6 +45,11 @@ class LiteRtTflite:
     packages = ("litert-torch",)
     Options = TfliteOptions
 
+    @staticmethod
+    def needs_calibration(options: TfliteOptions) -> bool:
+        """Dynamic int8 needs no samples."""
+        return options.quantize == "static"
+
     def write_program(
         self, source: Source, directory: Path, precision: str, options: TfliteOptions, context: PassContext
     ) -> tuple[Artifact, Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from .affinity import Applied
 from .batching import batched
 from .client import Memory, Worker, WorkerInfo
 from .extras import Extras, measure_extras, memory_json
-from .machine import architecture
+from .machine import not_the_device
 from .modes import Mode
 from .opening import OpenWorker, checked, pinned
 from .sampling import Plan, Stopped, sample
@@ -208,12 +208,8 @@ def to_json(
         not_measured["placement"] = not_measured["placement_nodes"] = info.placement.unknown
     if samples is None:
         not_measured["samples"] = "not kept"
-    emulator = device.get("emulated")
-    warnings = [f"emulated by {emulator}: this latency says nothing about a real device"] if emulator else []
-    here = architecture(str(device.get("machine")))
-    foreign = bool(arch) and here not in arch
-    if foreign:
-        warnings.append(f"made for {' or '.join(arch)}, measured on {here}: this latency says nothing about its device")
+    elsewhere = not_the_device(device, arch)
+    warnings = list(elsewhere)
     warnings += [device["unverified"]] if device.get("unverified") else []
     return {
         "schema": 1,
@@ -245,7 +241,7 @@ def to_json(
         "energy_j": measured.extras.energy_json(),
         "profile": measured.extras.profile,
         "pinned": None if measured.pinned is None else measured.pinned.to_json(),
-        "verdict": "noisy" if emulator or foreign else measured.verdict,
+        "verdict": "noisy" if elsewhere else measured.verdict,
         "reasons": [*warnings, *measured.reasons],
         "state": None if measured.state is None else measured.state.to_json(),
         "samples": None if samples is None else str(samples),

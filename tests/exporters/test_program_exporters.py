@@ -21,8 +21,9 @@ from edgekit.errors import UsageError
 from edgekit.measure.parity import ParityMeter
 from edgekit.passes import PassContext
 from edgekit.pipeline import export
+from edgekit.repair import needs_calibration
 from edgekit.source import Source, load_source
-from edgekit.target import Candidate, PassSpec
+from edgekit.target import Candidate, PassSpec, load_target
 
 INSTALL = {
     "executorch": "pip install -c constraints.txt executorch",
@@ -110,6 +111,12 @@ def test_static_int8_without_samples_is_refused(engine: str, source: Source, tmp
 def test_options_that_cannot_be(engine: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         options_from(plugins.load("exporters", engine).Options, options, "export_options")
+
+
+def test_dynamic_int8_needs_no_samples() -> None:
+    for name in ("cpu-executorch", "cpu-litert"):
+        needing = {item.precision: needs_calibration(item) for item in load_target(name).candidates}
+        assert needing == {"fp32": False, "int8": True, "int8-dynamic": False}
 
 
 def test_a_candidate_with_passes_that_would_not_reach_it() -> None:
