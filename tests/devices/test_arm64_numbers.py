@@ -48,7 +48,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("cpu", ["max", "cortex-a76", "cortex-a53"])
-def test_outputs_are_those_of_x86(
+def test_the_self_test_passes_and_outputs_are_those_of_x86(
     cpu: str, bundles: dict[str, Path], arm64_device: Callable[[str], Any], ssh_config: Callable[[Path], None]
 ) -> None:
     device = arm64_device(cpu)
@@ -64,6 +64,9 @@ def test_outputs_are_those_of_x86(
                 with remote.open(bundle.artifact, "onnxruntime", {"threads": 1}, feeds[:1]) as worker:
                     there = np.stack([item["output"] for item in worker.run_many(feeds)])
             if precision == "int8":
+                done = remote.execute(["run.py"], remote.session.push(folder), 120)
+                assert done["code"] == 0, done["err"]
+                assert "self-test passed on onnxruntime" in done["out"]
                 np.testing.assert_array_equal(there, here)
             else:
                 assert np.linalg.norm(there - here) <= FP32_REL_L2 * np.linalg.norm(here)

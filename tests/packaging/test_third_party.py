@@ -64,8 +64,8 @@ def edgekit(python: Path, cwd: Path, *words: str) -> dict[str, Any]:
 
 
 def test_its_entry_points_are_found(python: Path, tmp_path: Path) -> None:
-    engines = {item["name"]: item for item in edgekit(python, tmp_path, "doctor")["engines"]}
-    assert engines["acme"]["version"]
+    code = "from edgekit import plugins; print(plugins.load('runtimes', 'acme')().version())"
+    assert subprocess.run([python, "-P", "-c", code], capture_output=True, text=True).stdout[0].isdigit()
     targets = {item["name"]: item for item in edgekit(python, tmp_path, "targets", "list")["targets"]}
     assert targets["acme-board"]["candidates"] == ["acme fp32"]
     where = subprocess.run(
