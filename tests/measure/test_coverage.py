@@ -44,6 +44,11 @@ def test_decisions(proof: ModuleType) -> None:
         assert made.share <= 0.08 if made.name.startswith("A/A") else made.share >= 0.8, proof.tell(made)
 
 
+def test_an_exports_gain_holds(proof: ModuleType) -> None:
+    for made in proof.gains(SERIES, seed=1):
+        assert made.share >= LEAST, proof.tell(made)
+
+
 def test_the_script_steps_aside_for_the_standard_librarys_module() -> None:
     """`python benchmarks/other.py` has this folder first on its path, where `statistics.py` lies."""
     code = (
