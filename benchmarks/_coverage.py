@@ -281,10 +281,8 @@ def gains(count: int, seed: int) -> Iterator[Decision]:
         for noise in (0.005, 0.02, 0.05, 0.2):
             random = np.random.default_rng([seed, 2, finalists, round(1e4 * noise)])
             outcomes = [race_of(finalists, noise, random) for _ in range(count)]
-            share, rounds = (
-                float(np.mean([row[0] for row in outcomes])),
-                float(np.median([row[1] for row in outcomes])),
-            )
+            share = float(np.mean([held for held, _ in outcomes]))
+            rounds = float(np.median([n for _, n in outcomes]))
             name = f"gain holds, {finalists} finalist{'s' * (finalists > 1)}, off by {noise:.1%}"
             yield Decision(name, share, rounds, "at least 93 %", share >= FLOOR)
 

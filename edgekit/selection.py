@@ -100,7 +100,8 @@ class Variant:
 def speedup(variant: Variant, baseline: Variant) -> Estimate | None:
     """How many times as fast as ``baseline``: its p50 ÷ the variant's, round by round, and Student's t interval.
 
-    The interval is one at `GAIN_LEVEL`, which holds the gain 95 % of the time in the race that picks by it. None where they did not share at least two rounds of the race.
+    The interval is one at `GAIN_LEVEL`, which holds the gain 95 % of the time in the race that picks by it. None where
+    the two did not share at least two rounds of the race.
     """
     if variant is baseline or not (variant.finished and baseline.finished):
         return None
