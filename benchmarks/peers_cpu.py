@@ -7,6 +7,9 @@ OpenVINO as it comes (bf16 on CPUs that have it), NNCF int8 on OpenVINO. All are
 interleaved blocks (_race.py), each through its own API's fastest plain call with inputs prepared beforehand. The error
 is the relative L2 distance of all outputs from torch eager's in fp32.
 
+Where ExecuTorch or LiteRT is installed, a row each shows what edgekit picks on it (targets cpu-executorch, cpu-litert):
+beside the others, not a peer of target `cpu`, which does not use these engines.
+
 What must hold: pick ÷ the fastest peer that is no more accurate than the pick <= 1.03, on every row.
 """
 
@@ -29,6 +32,8 @@ import _models
 import numpy as np
 from _race import Contender, race, ratio, serve
 
+from edgekit.errors import EdgekitError
+
 LIMIT = 1.03
 PEERS = {
     "torch eager": "torch",
@@ -39,6 +44,8 @@ PEERS = {
     "nncf int8": "openvino",
 }
 PICK = "edgekit"
+OTHERS = {"executorch": "cpu-executorch", "litert": "cpu-litert"}
+"""Engine → the target of ours that uses it alone; a row where it is installed."""
 
 _OPEN_FOR_LIFE = ExitStack()
 Call = Callable[[], object]
@@ -175,17 +182,17 @@ def quantize_with_nncf(subject: _models.Subject, plain: Path, folder: Path) -> N
     openvino.save_model(quantized, folder / "nncf-int8.xml")
 
 
-def pick(subject: _models.Subject, folder: Path, threads: int) -> tuple[Path, str, float]:
+def pick(subject: _models.Subject, folder: Path, threads: int, target: str = "cpu") -> tuple[Path, str, float]:
     """What edgekit picks: the bundle, the candidate's name, and how long the export took."""
     from edgekit import export
 
-    bundle = folder / f"pick-{threads}.edgekit"
+    bundle = folder / f"pick-{target}-{threads}.edgekit"
     for name, samples in (("calibration", subject.calibration), ("evaluation", subject.evaluation)):
         _write(folder / f"{name}.npz", samples, subject.labels if name == "evaluation" else None)
     start = time.perf_counter()
     result = export(
         (subject.module, subject.example),
-        target="cpu",
+        target=target,
         output=bundle,
         data=str(folder / "evaluation.npz"),
         calibration_data=str(folder / "calibration.npz"),
@@ -215,9 +222,19 @@ def row(
     name: str, threads: int, folder: Path, options: argparse.Namespace, say: Callable[[str], None]
 ) -> dict[str, Any]:
     subject = _models.load(name, folder)
-    failed = prepare(subject, folder, say)
+    failed, names = prepare(subject, folder, say), {}
     say("edgekit export")
     bundle, chosen, export_s = pick(subject, folder, threads)
+    picks = {PICK: bundle}
+    for engine, target in OTHERS.items():
+        if _installed(engine):
+            say(f"edgekit export --target {target}")
+            try:
+                picks[engine], named, _ = pick(subject, folder, threads, target)
+            except EdgekitError as error:
+                failed[engine] = str(error).splitlines()[0]
+            else:
+                names[engine] = named
     files = {
         "onnxruntime": folder / "fp32.onnx",
         "onnxruntime int8": folder / "ort-int8.onnx",
@@ -225,7 +242,8 @@ def row(
         "nncf int8": folder / "nncf-int8.xml",
     }
     contenders = []
-    for peer, kind in [*PEERS.items(), (PICK, "edgekit")]:
+    others = [(engine, "edgekit") for engine in OTHERS if engine in picks or engine in failed]
+    for peer, kind in [*PEERS.items(), (PICK, "edgekit"), *others]:
         arguments: dict[str, Any] = {
             "evaluation": str(folder / "evaluation.npz"),
             "outputs": str(folder / f"{peer} {threads}.npy"),
@@ -235,7 +253,7 @@ def row(
             compiled = peer == "torch.compile"
             arguments |= {"model": name, "folder": str(folder), "threads": threads, "compiled": compiled}
         elif kind == "edgekit":
-            arguments |= {"path": str(bundle)}
+            arguments |= {"path": str(picks.get(peer, ""))}
         else:
             arguments |= {"path": str(files[peer]), "threads": threads}
         contenders.append(Contender(peer, kind, arguments, failure=failed.get(peer)))
@@ -247,11 +265,16 @@ def row(
         block_s=options.block_s,
         say=say,
     )
-    return summarize(name, threads, chosen, export_s, contenders, subject)
+    return summarize(name, threads, {PICK: chosen, **names}, export_s, contenders, subject)
 
 
 def summarize(
-    name: str, threads: int, chosen: str, export_s: float, contenders: list[Contender], subject: _models.Subject
+    name: str,
+    threads: int,
+    chosen: dict[str, str],
+    export_s: float,
+    contenders: list[Contender],
+    subject: _models.Subject,
 ) -> dict[str, Any]:
     by_name = {item.name: item for item in contenders}
     if by_name[PICK].failure or by_name["torch eager"].failure:
@@ -259,11 +282,12 @@ def summarize(
     outputs = {item.name: np.load(item.arguments["outputs"]) for item in contenders if not item.failure}
     expected = outputs["torch eager"]
     errors = {peer: float(np.linalg.norm(got - expected) / np.linalg.norm(expected)) for peer, got in outputs.items()}
-    peers = [item for item in contenders if item.name != PICK and not item.failure]
+    peers = [item for item in contenders if item.name in PEERS and not item.failure]
     result: dict[str, Any] = {
         "model": name,
         "threads": threads,
-        "chosen": chosen,
+        "chosen": chosen[PICK],
+        "picks": chosen,
         "export_s": export_s,
         "p50_ms": {item.name: item.p50_s * 1e3 for item in contenders if not item.failure},
         "rel_l2": errors,
@@ -291,7 +315,7 @@ def summarize(
 def show(result: dict[str, Any]) -> str:
     lines = [f"{result['model']}, {result['threads']} thread{'s' if result['threads'] > 1 else ''}"]
     for name, p50 in sorted(result["p50_ms"].items(), key=lambda item: item[1]):
-        what = f"{name} ({result['chosen']})" if name == PICK else name
+        what = f"{name} ({result['picks'][name]})" if name == PICK else result["picks"].get(name, name)
         top1 = f"  top1 {result['top1'][name]:.2%}" if "top1" in result else ""
         lines.append(f"  {what:42} {p50:8.3f} ms   rel. L2 {result['rel_l2'][name]:8.1e}{top1}")
     lines += [f"  {name:42} failed: {why}" for name, why in result["failures"].items()]
@@ -307,6 +331,16 @@ def show(result: dict[str, Any]) -> str:
         interval = f"{found['low']:.3f} to {found['high']:.3f}"
         lines.append(f"{head}: {found['ratio']:.3f} ({interval}, {found['peer']}){verdict}")
     return "\n".join(lines)
+
+
+def _installed(engine: str) -> bool:
+    from edgekit import plugins
+
+    try:
+        plugins.load("runtimes", engine)().version()
+    except EdgekitError:
+        return False
+    return True
 
 
 def machine() -> str:

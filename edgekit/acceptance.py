@@ -10,15 +10,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from . import plugins
+from .candidates import takes_program
 from .contracts import Placement, Progress, Quiet, Runtime, options_from
 from .errors import EdgekitError, EngineError
 from .passes import PassContext, module_path
 from .target import Candidate, Target
+
+if TYPE_CHECKING:
+    from .source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ class Acceptance:
         return asdict(self)
 
 
-def ask_engines(model: ir.Model, target: Target, workdir: Path, progress: Progress | None = None) -> list[Acceptance]:
+def ask_engines(
+    model: ir.Model, target: Target, workdir: Path, progress: Progress | None = None, source: Source | None = None
+) -> list[Acceptance]:
     """Ask every engine of the target's candidates whether it takes a graph in floating point.
 
     Args:
@@ -56,23 +62,33 @@ def ask_engines(model: ir.Model, target: Target, workdir: Path, progress: Progre
         target: states the engines.
         workdir: an existing folder for the models that the engines are asked about.
         progress: where to say how far it is.
+        source: what the graph was made from, for engines that convert the PyTorch program itself.
     """
     first: dict[str, Candidate] = {}
     for candidate in target.candidates_for(target.device_arch()):
         if candidate.runtime not in first or candidate.precision == "fp32":
             first[candidate.runtime] = candidate
-    return [_ask(model, candidate, target, workdir / name, progress or Quiet()) for name, candidate in first.items()]
+    return [
+        _ask(model, source, candidate, target, workdir / name, progress or Quiet()) for name, candidate in first.items()
+    ]
 
 
-def _ask(model: ir.Model, candidate: Candidate, target: Target, folder: Path, progress: Progress) -> Acceptance:
+def _ask(
+    model: ir.Model, source: Source | None, candidate: Candidate, target: Target, folder: Path, progress: Progress
+) -> Acceptance:
     runtime: Runtime = plugins.load("runtimes", candidate.runtime)()
     try:
         version = runtime.version()
     except EngineError as error:
         return Acceptance(runtime.name, None, False, reason=str(error))
+    by_program = takes_program(candidate)
+    if by_program and (source is None or source.program is None):
+        return Acceptance(runtime.name, version, False, "it converts PyTorch programs, and there is none")
     try:
-        placement = _open(model, runtime, candidate, target, folder / "whole")
+        placement = _open(source if by_program and source else model, runtime, candidate, target, folder / "whole")
     except EngineError as error:
+        if by_program:
+            return Acceptance(runtime.name, version, False, _words(error))
         refusals = tuple(_refusals(model, runtime, candidate, target, folder, progress))
         return Acceptance(runtime.name, version, False, _words(error), refusals)
     allowed = target.measure.device
@@ -86,8 +102,8 @@ def _ask(model: ir.Model, candidate: Candidate, target: Target, folder: Path, pr
     )
 
 
-def _open(model: ir.Model, runtime: Runtime, candidate: Candidate, target: Target, folder: Path) -> Placement:
-    """Write the model as the engine wants it and open it.
+def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, target: Target, folder: Path) -> Placement:
+    """Write the model as the engine wants it (a graph, or a source whose program its exporter takes) and open it.
 
     Raises:
         EngineError: the engine or its converter refuses it.
@@ -95,7 +111,8 @@ def _open(model: ir.Model, runtime: Runtime, candidate: Candidate, target: Targe
     folder.mkdir(parents=True)
     exporter = plugins.load("exporters", candidate.format)()
     context = PassContext(arch=target.device_arch(), runtime=runtime.name, workdir=folder.parent)
-    artifact, _ = exporter.write(model, folder, "fp32", exporter.Options(), context)
+    write = exporter.write if isinstance(model, ir.Model) else exporter.write_program
+    artifact, _ = write(model, folder, "fp32", exporter.Options(), context)
     options = options_from(runtime.Options, candidate.options, f"session options of candidate '{candidate.name}'")
     session = runtime.open(artifact, options)
     try:

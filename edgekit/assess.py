@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants
+from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants, takes_program
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .measure.opening import stray_lines
 from .repair import needs_calibration, proposals
 from .results import CandidateResult
-from .selection import Variant, cores, screen
+from .selection import Variant, is_slower, screen
 from .target import Candidate
 
 
@@ -29,6 +29,7 @@ class Assessed:
     error: EdgekitError | None = None
     reason: str | None = None  # no error, but it would be no different from the plain graph
     note: str | None = None  # what was kept in floating point, and what the accuracy was without
+    version: str = ""  # the engine's, where it was checked
 
     @property
     def passed(self) -> bool:
@@ -53,6 +54,8 @@ class Assessed:
         """
         variant = self.best
         options = variant.in_force if variant else self.options or self.candidate.options
+        slower = variant is not None and baseline is not None and self.passed and is_slower(variant, baseline)
+        notes = [note for note in (self.note, "slower than fp32" if slower else None) if note]
         return CandidateResult(
             name=self.candidate.name,
             runtime=self.candidate.runtime,
@@ -66,7 +69,7 @@ class Assessed:
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
             rejected=self.why_not,
-            note=self.note,
+            note="; ".join(notes) or None,
         )
 
 
@@ -77,13 +80,14 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
     candidates go on. An int8 candidate that misses is tried again with its most harmful nodes in floating point.
     """
     missing = missing_engine(candidate)
-    if missing is not None:
+    if missing is not None and job.site.device.url == "local":
         return Assessed(candidate, error=missing)
     if job.calibration is None and needs_calibration(candidate):
         return Assessed(candidate, reason="needs samples to calibrate: --data")
     try:
         first = _attempt(candidate, job, threads, frozenset(), "")
-        if first.check is None or first.check.miss is None or not needs_calibration(candidate):
+        repairable = needs_calibration(candidate) and not takes_program(candidate)
+        if first.check is None or first.check.miss is None or not repairable:
             return first
         return _repair(first, job, threads)
     except EngineError as error:
@@ -94,7 +98,7 @@ def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: fr
     built = build(candidate, job, keep_float, tag)
     if isinstance(built, str):
         return Assessed(candidate, reason=built)
-    variants = session_variants(candidate, threads, cores())
+    variants = session_variants(candidate, threads, job.site.cores)
     with open_worker(built, job, variants[0]) as worker:
         placement: Placement = worker.info.placement
         misplaced = _misplaced(placement, job)
@@ -103,10 +107,13 @@ def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: fr
         outcome = check(built, worker, job)
         if outcome.miss is not None:
             return Assessed(candidate, built, outcome, error=ParityError(outcome.miss))
-        if not job.target.runs_here():
-            return Assessed(candidate, built, outcome, options=variants[0], placement=placement.counts())
+        version = worker.info.version
+        if job.site.unmeasured is not None:
+            return Assessed(
+                candidate, built, outcome, options=variants[0], placement=placement.counts(), version=version
+            )
         timed = screen(built, variants, worker, job.target.measure.warmup_s)
-    return Assessed(candidate, built, outcome, tuple(timed), placement=placement.counts())
+    return Assessed(candidate, built, outcome, tuple(timed), placement=placement.counts(), version=version)
 
 
 def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
@@ -121,9 +128,7 @@ def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
         if again.passed:
             sqnr_db = first.check.parity.sqnr_db
             note = f"{proposal.describe()} left in floating point: all int8 had {sqnr_db:.1f} dB ({first.check.miss})"
-            return Assessed(
-                again.candidate, again.built, again.check, again.variants, again.options, again.placement, note=note
-            )
+            return replace(again, note=note)
     return Assessed(first.candidate, last.built, last.check, error=last.error or first.error)
 
 

@@ -23,10 +23,13 @@ class BenchResult:
     model_bytes: int
     device: dict[str, Any]
     measured: Measured
+    arch: tuple[str, ...] = ()  # the machines that the bundle was made for; empty: any
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``bench --json`` (schema 1); `results_store.keep` says where the raw samples went."""
-        return to_json(str(self.bundle), self.model_bytes, self.measured, device=self.device, samples=None)
+        return to_json(
+            str(self.bundle), self.model_bytes, self.measured, device=self.device, samples=None, arch=self.arch
+        )
 
 
 def bench(
@@ -107,4 +110,4 @@ def bench(
                 nice=nice,
                 progress=progress,
             )
-    return BenchResult(bundle.path, bundle.model_bytes, described, measured)
+    return BenchResult(bundle.path, bundle.model_bytes, described, measured, bundle.manifest.arch)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import plugins
 from .accuracy import Accuracy
 from .contracts import Artifact, Feeds, Outputs, PassRecord, Progress, options_from
-from .errors import EngineError
+from .errors import EngineError, UsageError
 from .graph import clone
 from .measure.parity import ParityMeter
 from .passes import PassContext
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from .data import Dataset
-    from .devices.local import LocalDevice, Worker
+    from .devices.local import Worker
+    from .site import Site
     from .source import Source
 
 CHUNK_BYTES = 32 * 2**20
@@ -44,7 +45,7 @@ class Job:
     expected: ReferenceRun
     calibration: Dataset | None
     accuracy: Accuracy
-    device: LocalDevice
+    site: Site  # where candidates are checked and timed
     workdir: Path
     progress: Progress
     allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device
@@ -56,7 +57,7 @@ class Job:
         """What passes and exporters may look at for an engine."""
         data = self.calibration
         return PassContext(
-            arch=self.target.device_arch(),
+            arch=self.site.arch,
             runtime=runtime,
             calibration=data.feeds if data is not None else None,
             calibration_samples=len(data) if data is not None else 0,
@@ -114,18 +115,43 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
         twin = job.built[recipe]
         return replace(twin, candidate=candidate, artifact=replace(twin.artifact, precision=candidate.precision))
     context = job.pass_context(candidate.runtime, keep_float)
-    model, records = run_passes(clone(job.graph), candidate.passes, context)
-    if records and not any(record.modified for record in records):
-        return "; ".join(record.detail for record in records)
     exporter = plugins.load("exporters", candidate.format)()
     options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
     directory = job.workdir / f"{candidate.name.replace(' ', '-')}{tag}"
-    directory.mkdir()
-    artifact, info = exporter.write(model, directory, candidate.precision, options, context)
+    records: tuple[PassRecord, ...] = ()
+    if takes_program(candidate):
+        if job.source.program is None:
+            return f"{exporter.name} converts PyTorch programs, and {job.source.spec} has none"
+        directory.mkdir()
+        artifact, info = exporter.write_program(job.source, directory, candidate.precision, options, context)
+    else:
+        model, records = run_passes(clone(job.graph), candidate.passes, context)
+        if records and not any(record.modified for record in records):
+            return "; ".join(record.detail for record in records)
+        directory.mkdir()
+        artifact, info = exporter.write(model, directory, candidate.precision, options, context)
     size_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     built = Built(candidate, artifact, directory, records, info, keep_float, size_bytes)
     job.built[recipe] = built
     return built
+
+
+def takes_program(candidate: Candidate) -> bool:
+    """Whether its exporter converts the PyTorch program itself: then no graph pass and no choice of nodes reaches it.
+
+    Raises:
+        UsageError: the candidate states passes all the same.
+    """
+    if not hasattr(plugins.load("exporters", candidate.format), "write_program"):
+        return False
+    if candidate.passes:
+        names = ", ".join(item.name for item in candidate.passes)
+        raise UsageError(
+            f"candidate '{candidate.name}' states passes ({names}), which work on the ONNX graph; "
+            f"exporter '{candidate.format}' converts the PyTorch program instead",
+            fix="Remove its passes.",
+        )
+    return True
 
 
 def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
@@ -135,7 +161,7 @@ def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
         EngineError: the engine is missing, or refuses the model.
     """
     feeds = [sample.feeds for sample in job.expected.first(4)]
-    return job.device.open(built.artifact, built.candidate.runtime, options, feeds)
+    return job.site.device.open(built.artifact, built.candidate.runtime, options, feeds)
 
 
 def check(built: Built, worker: Worker, job: Job) -> Check:
@@ -219,7 +245,7 @@ def session_variants(candidate: Candidate, threads: int | None, cores: Sequence[
     Args:
         candidate: states fixed ``options`` and lists to ``tune``.
         threads: fixes the number of threads, or None.
-        cores: what "every core" may mean on this machine: 0 threads in a profile stands for each of these.
+        cores: what "every core" may mean on the device: 0 threads in a profile stands for each of these.
     """
     tune = {key: tuple(values) for key, values in candidate.tune.items() if key not in candidate.options}
     if threads is not None:

@@ -21,6 +21,7 @@ from .contracts import Progress, Quiet
 from .devices import Device, device_for
 from .errors import UsageError
 from .measure.client import Worker
+from .measure.machine import not_the_device
 from .measure.sampling import Plan, Stopped
 from .measure.statistics import Estimate, Series, Summary, mean_interval, percentile, summarize
 
@@ -113,6 +114,9 @@ def compare(
         described = place.describe()
     ratio, control = (paired_ratio(samples["a"], samples[side]) for side in ("b", "control"))
     outcome, reasons = conclude(ratio, control)
+    elsewhere = [why for bundle in bundles for why in not_the_device(described, bundle.manifest.arch)]
+    if elsewhere:
+        outcome, reasons = "indistinguishable", [*dict.fromkeys(elsewhere), *reasons]
     if stopped.because == "time" and outcome == "indistinguishable":
         reasons = [*reasons, f"the time was spent after {len(samples['a'])} rounds: more --max-time may tell"]
     first, second = (bundle.path for bundle in bundles)

@@ -186,7 +186,9 @@ def _engine(name: str) -> Engine:
     try:
         return Engine(name, runtime.version(), None, runtime.install)
     except EngineError as error:
-        return Engine(name, None, str(error), runtime.install)
+        # Installed twice over, one more install would not help: the error's own line does.
+        kept = error.fix.partition("Keep one: ")[2]
+        return Engine(name, None, str(error), kept or runtime.install)
 
 
 def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, Engine]) -> Readiness:
@@ -206,6 +208,12 @@ def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, E
         ("passes", [step.name for item in candidates for step in (*target.passes, *item.passes)]),
     ):
         needs += _unknown(kind, names)  # type: ignore[arg-type]
+    exporters = [] if missing else [item.format for item in candidates if item.format in plugins.names("exporters")]
+    for name in dict.fromkeys(exporters):  # they import what the extra "export" brings
+        for package in getattr(plugins.load("exporters", name), "packages", ()):
+            if _version(package) is None:
+                needs.append(f"exporter '{name}': {package} is not installed")
+                install.append(f"pip install {package}")
     tools = {str(item.export_options["quantize"]) for item in candidates if item.export_options.get("quantize")}
     for package in packages:
         if package.name in tools and package.problem:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .acceptance import Acceptance
     from .analysis import Analysis
+    from .source import Source
     from .target import Target
 
 CLEAN_UP = ("fold_constants", "remove_dead_code", "infer_shapes")
@@ -93,7 +94,7 @@ def inspect(
     with progress.stage("analyse"):
         graph, _ = run_passes(graph, specs, PassContext(runtime="any", progress=progress))
         analysis = analyze(graph)
-    engines = _ask(graph, profile, progress) if profile else ()
+    engines = _ask(graph, model, profile, progress) if profile else ()
     return Inspection(model.to_json(), analysis, profile.name if profile else None, tuple(engines))
 
 
@@ -116,8 +117,8 @@ def _inspect_bundle(path: Path, target: str | Path | None) -> Inspection:
         return Inspection({"spec": str(path)}, manifest=bundle.manifest.to_json())
 
 
-def _ask(graph: ir.Model, target: Target, progress: Progress) -> list[Acceptance]:
+def _ask(graph: ir.Model, source: Source, target: Target, progress: Progress) -> list[Acceptance]:
     from .acceptance import ask_engines
 
     with tempfile.TemporaryDirectory(prefix="edgekit-inspect-") as folder, progress.stage("ask the engines"):
-        return ask_engines(graph, target, Path(folder), progress)
+        return ask_engines(graph, target, Path(folder), progress, source)

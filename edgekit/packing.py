@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import __version__, plugins
 from .assess import Assessed
 from .bundle import Bundle, EngineUse, Manifest, write_bundle
-from .candidates import GOLDEN_SAMPLES, Built, Job
+from .candidates import GOLDEN_SAMPLES, Built, Job, takes_program
 from .contracts import PassRecord, Tolerance
 from .errors import ParityError
 from .report.bundle_readme import bundle_readme
@@ -67,10 +67,11 @@ def pack_bundle(
     manifest = Manifest(
         name=destination.name.removesuffix(".edgekit"),
         target=job.target.name,
+        arch=job.target.arch,
         precision=picked.candidate.precision,
         runtime=EngineUse(
             name=runtime.name,
-            version=runtime.version(),
+            version=picked.version,
             options=dict(measured.options if measured else picked.options or {}),
             install=runtime.install,
         ),
@@ -81,7 +82,7 @@ def pack_bundle(
         placement=dict(picked.placement or {}),
         parity=parity.to_json(),
         metric=outcome.metric.to_json() if outcome.metric else None,
-        passes=(*shared_passes, *built.records),
+        passes=built.records if takes_program(picked.candidate) else (*shared_passes, *built.records),
         source={**job.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
         calibration={"data": job.calibration.spec, "samples": len(job.calibration)} if job.calibration else None,
         versions=_versions(),
@@ -109,7 +110,7 @@ def pack_bundle(
         runtime_class=runtime_class.__qualname__,
         layers=_layers(built, job),
         overwrite=overwrite,
-        check=lambda written: tested.append(self_test(written.path)),
+        check=lambda written: tested.append(job.site.self_test(written.path)),
     )
     return bundle, tested[0]
 
@@ -163,18 +164,19 @@ def _parity_line(picked: Assessed, job: Job) -> str:
     )
     if metric:
         text += f" {metric.name}: {metric.value:.4f} (reference {metric.reference:.4f})."
-    if not job.target.runs_here():
+    if not job.site.is_device:
         text += f" Checked on {machine()}, not on the device."
     return text
 
 
 def _measured_line(measured: Variant | None, job: Job) -> str:
     if measured is None:
-        return f"Latency was not measured: this was exported on {machine()} for target `{job.target.name}`."
+        return f"Latency was not measured: {job.site.unmeasured}."
     latency = measured.latency()
-    device = job.device.describe()
+    device = job.site.facts
     return (
-        f"Measured where it was exported ({device['cpu'] or device['machine']}, "
+        f"{'Measured where it was exported' if device['url'] == 'local' else 'Measured on the device'} "
+        f"({device['board'] or device['cpu'] or device['machine']}, "
         f"{measured.in_force.get('threads')} threads): p50 {shown(latency.p50_s.value)} "
         f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
         f"{latency.n} runs in {latency.processes} processes)."

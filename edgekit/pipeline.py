@@ -14,12 +14,12 @@ from .accuracy import Accuracy, accuracy_rules
 from .assess import Assessed, assess
 from .candidates import Job
 from .contracts import Progress, Quiet
-from .devices.local import LocalDevice
 from .errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
 from .passes import count_nodes
 from .results import CandidateResult, ExportResult
+from .site import site_for
 from .stages import run_passes, to_graph
-from .target import Candidate, Target, load_target, machine
+from .target import Candidate, Target, load_target
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -36,6 +36,7 @@ def export(
     target: str | Path = "cpu",
     *,
     output: str | Path | None = None,
+    device: str = "local",
     data: str | None = None,
     calibration_data: str | None = None,
     preprocess: str | None = None,
@@ -61,6 +62,7 @@ def export(
             ``.onnx``, or an ``nn.Module`` with its example inputs.
         target: a target's name, or the path of its TOML file.
         output: the bundle's folder; default ``NAME.edgekit`` in the current folder.
+        device: where candidates are checked and measured: ``local``, ``ssh://[user@]host[:port]``, ``adb://serial``.
         data: samples to check on (and to calibrate with, unless ``calibration_data`` is given).
         calibration_data: samples to calibrate with.
         preprocess: how an image folder becomes input arrays.
@@ -86,7 +88,7 @@ def export(
         ParityError: every candidate computes something else than the reference; names the first layer that diverges.
         AccuracyError: every candidate loses too much of the metric.
         PlacementError: every candidate would fall back to a device that the target does not allow.
-        EngineError: no engine of the target is installed.
+        EngineError: no engine of the target is installed, or the device is unreachable.
     """
     from .analysis import analyze
     from .packing import pack_bundle
@@ -99,62 +101,80 @@ def export(
     profile = load_target(target)
     if profile.abstract:
         raise UsageError(f"target '{profile.name}' is only there to be extended", fix="edgekit targets list")
-    offered = _choose_candidates(profile, candidates)
     _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
     if output is not None:
         _refuse_output(Path(output), overwrite)
 
-    with stages.stage("load the model"):
-        model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
-    destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
-    _refuse_output(destination, overwrite)
-    if dynamic and not profile.export.dynamic:
-        raise UsageError(f"target '{profile.name}' takes static shapes only, got --dynamic {dynamic[0]}")
-    with stages.stage("read the data"):
-        dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
-    rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
-    _refuse_rules(rules, offered, dataset.has_labels)
+    with site_for(profile, device) as site:
+        offered = _choose_candidates(profile, candidates, site.arch)
+        with stages.stage("load the model"):
+            model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+        destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
+        _refuse_output(destination, overwrite)
+        if not profile.export.dynamic:
+            _refuse_free_dimensions(profile, model, dynamic)
+        with stages.stage("read the data"):
+            dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
+        rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
+        _refuse_rules(rules, offered, dataset.has_labels)
 
-    with work_folder() as workdir:
-        with stages.stage("export to ONNX"):
-            graph = to_graph(model, profile.export.opset)
-            exported_nodes = count_nodes(graph)
-        with stages.stage("run the reference"):
-            expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
-        allowed = frozenset(allow_fallback)
-        job = Job(profile, model, graph, expected, calibration, rules, LocalDevice(), workdir, stages, allowed)
-        with stages.stage("run the passes"):
-            graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
-            job = replace(job, graph=graph)
-        assessed = []
-        for candidate in offered:
-            with stages.stage(f"candidate {candidate.name}"):
-                assessed.append(assess(candidate, job, threads))
-        if not any(item.passed for item in assessed):
-            with stages.stage("find where it diverges"):
-                _raise_why(assessed, job)
-        with stages.stage("measure"):
-            picked, finalists, baseline = _pick(assessed, job, max_time_s)
-        with stages.stage("bundle and self-test"):
-            _, self_test = pack_bundle(picked, finalists, job, records, destination, overwrite)
-    return ExportResult(
-        target=profile.name,
-        bundle=destination,
-        size_bytes=picked.built.size_bytes if picked.built else 0,
-        fp32_size_bytes=_fp32_size(assessed),
-        source={**model.to_json(), "macs": analyze(graph, _example_dims(model)).macs},
-        passes=records,
-        candidates=_table(assessed, picked, baseline),
-        chosen=picked.candidate.name,
-        reason=_reason(assessed, picked, job),
-        placement=dict(picked.placement or {}),
-        measured=None if finalists else _why_not_measured(profile),
-        calibration=_calibration(calibration, calibration_data is None),
-        stages=tuple(stages.seconds),
-        opset=profile.export.opset,
-        graph_nodes=(exported_nodes, count_nodes(graph)),
-        self_test=self_test,
-        samples=_samples(assessed),
+        with work_folder() as workdir:
+            with stages.stage("export to ONNX"):
+                graph = to_graph(model, profile.export.opset)
+                exported_nodes = count_nodes(graph)
+            with stages.stage("run the reference"):
+                expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
+            allowed = frozenset(allow_fallback)
+            job = Job(profile, model, graph, expected, calibration, rules, site, workdir, stages, allowed)
+            with stages.stage("run the passes"):
+                graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
+                job = replace(job, graph=graph)
+            assessed = []
+            for candidate in offered:
+                with stages.stage(f"candidate {candidate.name}"):
+                    assessed.append(assess(candidate, job, threads))
+            if not any(item.passed for item in assessed):
+                with stages.stage("find where it diverges"):
+                    _raise_why(assessed, job)
+            with stages.stage("measure"):
+                picked, finalists, baseline = _pick(assessed, job, max_time_s)
+            with stages.stage("bundle and self-test"):
+                _, self_test = pack_bundle(picked, finalists, job, records, destination, overwrite)
+        return ExportResult(
+            target=profile.name,
+            bundle=destination,
+            size_bytes=picked.built.size_bytes if picked.built else 0,
+            fp32_size_bytes=_fp32_size(assessed),
+            source={**model.to_json(), "macs": analyze(graph, _example_dims(model)).macs},
+            passes=records,
+            candidates=_table(assessed, picked, baseline),
+            chosen=picked.candidate.name,
+            reason=_reason(assessed, picked, job),
+            placement=dict(picked.placement or {}),
+            measured=site.unmeasured,
+            calibration=_calibration(calibration, calibration_data is None),
+            stages=tuple(stages.seconds),
+            opset=profile.export.opset,
+            graph_nodes=(exported_nodes, count_nodes(graph)),
+            self_test=self_test,
+            samples=_samples(assessed),
+            device=site.facts,
+        )
+
+
+def _refuse_free_dimensions(target: Target, source: Source, dynamic: Sequence[str]) -> None:
+    """A target of static shapes: neither --dynamic nor a file's own free dimension will do."""
+    free = [spec for spec in source.inputs if not all(isinstance(size, int) for size in spec.shape)]
+    if not free:
+        return
+    inputs = ", ".join(f"'{spec}'" for spec in free)
+    flags = " ".join(
+        f"--input {spec.name}:{spec.dtype}:{'x'.join(map(str, source.example[spec.name].shape))}" for spec in free
+    )
+    raise UsageError(
+        f"target '{target.name}' takes static shapes only, and "
+        + (f"input {inputs} has a free dimension" if len(free) == 1 else f"inputs {inputs} have free dimensions"),
+        fix="Drop --dynamic." if dynamic else f"Fix the sizes: {flags}",
     )
 
 
@@ -186,9 +206,9 @@ class _Stages:
         self._inner.step(done, total, note)
 
 
-def _choose_candidates(target: Target, wanted: Sequence[str]) -> tuple[Candidate, ...]:
-    """The target's candidates for its architecture, or those the user names."""
-    offered = target.candidates_for(target.device_arch())
+def _choose_candidates(target: Target, wanted: Sequence[str], arch: str) -> tuple[Candidate, ...]:
+    """The target's candidates for an architecture, or those the user names."""
+    offered = target.candidates_for(arch)
     names = [item.name for item in offered]
     for name in wanted:
         if name not in names:
@@ -315,12 +335,6 @@ def _fp32_size(assessed: Sequence[Assessed]) -> int | None:
     return min(sizes) if sizes else None
 
 
-def _why_not_measured(target: Target) -> str:
-    if target.measure.where == "device":
-        return f"target '{target.name}' is measured on the device itself"
-    return f"this machine is {machine()}, the target {' or '.join(target.arch)}"
-
-
 def _calibration(calibration: Dataset | None, same_data: bool) -> dict[str, Any] | None:
     if calibration is None:
         return None
@@ -330,7 +344,7 @@ def _calibration(calibration: Dataset | None, same_data: bool) -> dict[str, Any]
 def _reason(assessed: Sequence[Assessed], picked: Assessed, job: Job) -> str:
     """One line on why this candidate, without numbers: the table has them."""
     if not picked.variants:
-        return "the first of the profile's candidates that holds the accuracy; nothing was measured here"
+        return "the first of the profile's candidates that holds the accuracy; nothing was measured"
     if picked.candidate.precision == "fp32":
         slower = [item.candidate.name for item in assessed if item.passed and item.candidate.precision != "fp32"]
         missed = [item.candidate.name for item in assessed if item.check is not None and item.error is not None]

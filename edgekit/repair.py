@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import plugins
+from .contracts import options_from
 from .target import Candidate
 
 if TYPE_CHECKING:
@@ -51,8 +52,14 @@ class Rankings:
 
 def needs_calibration(candidate: Candidate) -> bool:
     """Whether building the candidate needs samples; if so, single nodes can be left in floating point as well."""
-    calibrated = any(plugins.load("passes", spec.name).needs_calibration for spec in candidate.passes)
-    return calibrated or "quantize" in candidate.export_options
+    if any(plugins.load("passes", spec.name).needs_calibration for spec in candidate.passes):
+        return True
+    if "quantize" not in candidate.export_options:
+        return False
+    exporter = plugins.load("exporters", candidate.format)
+    asks = getattr(exporter, "needs_calibration", None)  # a quantizer that also works without
+    options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
+    return asks is None or bool(asks(options))
 
 
 def proposals(missed: Check, job: Job) -> Iterator[Proposal]:

@@ -136,12 +136,13 @@ class ExportResult:
     chosen: str
     reason: str  # one line: why this one ("2.8x faster than fp32 at the same top1", "not quantized: …")
     placement: Mapping[str, int]
-    measured: str | None  # None: measured here; else why not ("this machine is x86_64, the target aarch64")
+    measured: str | None  # None: it was; else why not ("this machine is x86_64, the target aarch64")
     calibration: Mapping[str, Any] | None  # None: no data to calibrate with
     stages: tuple[tuple[str, float], ...]  # (name, seconds)
     opset: int = 0
     graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes
     self_test: str = ""
+    device: Mapping[str, Any] | None = None  # where candidates were checked and measured: `measure.machine.describe`
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)  # candidate → raw latencies
 
     @property
@@ -164,6 +165,7 @@ class ExportResult:
             "chosen": self.chosen,
             "reason": self.reason,
             "placement": dict(self.placement),
+            "device": dict(self.device) if self.device is not None else None,
             "measured": self.measured is None,
             "not_measured_because": self.measured,
             "metric": pick.metric.to_json() if pick.metric else None,

@@ -110,6 +110,16 @@ def speedup(variant: Variant, baseline: Variant) -> Estimate | None:
     return mean_interval(ratios, GAIN_LEVEL) if len(ratios) > 1 else None
 
 
+def is_slower(variant: Variant, baseline: Variant) -> bool:
+    """Whether it is slower than ``baseline`` beyond doubt: by the race, else far behind in the screening."""
+    gain = speedup(variant, baseline)
+    if gain is not None:
+        return gain.high < 1
+    if variant is baseline or variant.finished:
+        return False
+    return percentile(variant.screening_s, 0.5) > RACE_RATIO * percentile(baseline.screening_s, 0.5)
+
+
 def cores() -> tuple[int, ...]:
     """What "every core" may mean here: the physical cores this process may use, and the logical ones if they differ."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -22,10 +22,10 @@ from .errors import UsageError
 from .graph import clone
 from .passes import PassContext, module_path
 from .passes._calibration import calibrate
-from .passes._plan import NodePlan, Plan
+from .passes._plan import NodePlan, Plan, name_nodes
 from .passes._qdq import Params, Scheme, activation_params, quantize_weights
 from .passes._session import float_session, run
-from .passes.quantize_static import Options, name_nodes, static_plan
+from .passes.quantize_static import Options, static_plan
 
 MAX_RUNS = 512
 """About how often the model is run to rank its nodes: samples times groups of nodes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,40 +17,59 @@ from typing import Any
 from . import plugins
 from .contracts import Tolerance, options_from
 from .errors import UsageError, suggestion
+from .measure.machine import architecture
 
 DEFAULT_OPSET = 20
+
+
+def _key(default: Any, doc: str) -> Any:
+    """A field of a table of the profile. ``doc`` is told to whoever writes one (`edgekit targets new`)."""
+    return field(default=default, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the device has. None: not stated."""
 
-    memory_bytes: int | None = None
-    source: str = ""
+    memory_bytes: int | None = _key(None, "Main memory that the model, the engine and the app share, in bytes.")
+    source: str = _key("", "Where these numbers come from: the data sheet's name or address.")
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRules:
     """How the graph and the artifact are written."""
 
-    format: str = "onnx"  # an artifact exporter's name
-    opset: int = DEFAULT_OPSET
-    dynamic: bool = True  # whether free dimensions are allowed
+    format: str = _key("onnx", "The artifact exporter of candidates that name none: onnx, openvino_ir, …")
+    opset: int = _key(DEFAULT_OPSET, "The ONNX operator set that the graph is exported in.")
+    dynamic: bool = _key(True, "Whether --dynamic, a free dimension, is allowed.")
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureRules:
     """How the device is measured."""
 
-    where: str = "here"  # "here": on this machine; "device": only on the device itself
-    warmup_s: float = 0.3
-    processes: int = 3
-    fallback: bool = False  # whether nodes may run elsewhere than on `device`
-    device: str = "CPU"
+    where: str = _key("here", 'Where numbers mean something: "here", on this machine, or "device", only on it.')
+    warmup_s: float = _key(0.3, "Seconds of untimed runs before a process is timed.")
+    processes: int = _key(3, "Fresh processes that each contender is timed in.")
+    fallback: bool = _key(False, "Whether nodes may run elsewhere than on `device`; false: that is an error (exit 5).")
+    device: str = _key("CPU", "Where every node has to run, as the engine's adapter calls it: CPU, CUDA, HTP, …")
 
     def __post_init__(self) -> None:
         if self.where not in ("here", "device"):
             raise ValueError(f"'where' must be 'here' or 'device', got '{self.where}'")
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Where a profile was tried, one line each: what, with which versions. "": not there. Never inherited."""
+
+    cpu: str = _key("", "On a CPU of the kind that it is for.")
+    gpu: str = _key("", "On a real GPU: which.")
+    emulator: str = _key("", "On the vendor's emulator of the accelerator: right numbers, no latency.")
+    emulated_device: str = _key("", "On a whole device run by an emulator, over ssh or adb: right numbers, no latency.")
+    browser: str = _key("", "In a real browser: which.")
+    device: str = _key("", "On the device itself: which board, which system.")
+    open: str = _key("", "What was not verified, and what it takes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +110,7 @@ class Target:
     tolerance: Mapping[str, Tolerance]  # precision → what parity must hold
     tolerance_with_metric: Mapping[str, Tolerance]  # the same where a metric on labels judges the accuracy
     measure: MeasureRules
+    verified: Verified
     files: tuple[Path, ...]  # the profile's own file first, then those it inherits from
     origins: Mapping[str, Path]  # dotted key → the file its value came from
 
@@ -109,8 +129,7 @@ class Target:
 
 def machine() -> str:
     """This machine's architecture, ``x86_64`` or ``aarch64`` on every operating system."""
-    name = platform.machine().lower()
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+    return architecture(platform.machine())
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -155,6 +174,8 @@ def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[s
     files: tuple[Path, ...] = (path,)
     for parent in parents:
         above, above_origins, above_files = _inherit(_find(parent, relative_to=path.parent), (*seen, path))
+        above.pop("verified", None)  # what was tried there says nothing about this one
+        above_origins = {key: item for key, item in above_origins.items() if not key.startswith("verified.")}
         _merge(merged, above, origins, above_origins)
         files += tuple(item for item in above_files if item not in files)
     _merge(merged, own, origins, dict.fromkeys(_dotted(own), path))
@@ -216,24 +237,59 @@ def _merge_candidates(above: Sequence[Any], own: Sequence[Any]) -> list[Any]:
     return list(by_name.values())
 
 
-_KEYS = {
-    "name", "description", "abstract", "arch", "limits", "export", "passes", "runtime", "candidates", "tune",
-    "tolerance", "tolerance_with_metric", "measure",
-}  # fmt: skip
-_CANDIDATE_KEYS = {
-    "name", "runtime", "precision", "format", "passes", "export_options", "options", "tune", "arch", "disabled",
-}  # fmt: skip
+KEYS = {
+    "name": "The file's name without .toml.",
+    "extends": "The profile or profiles to start from: a name, a file, or a list of them; later ones win.",
+    "description": "One line for `edgekit targets list`.",
+    "abstract": "Only there to be extended: no device by itself. Not inherited.",
+    "arch": 'The machines it is for, as Python\'s platform.machine() says: "x86_64", "aarch64". Empty: any.',
+    "limits": "What the device has.",
+    "export": "How the graph and the artifact are written.",
+    "passes": "Graph passes for every candidate, in order, before its own: a name, and the pass's options beside it.",
+    "runtime": "The engine, and the session options, of candidates that name none.",
+    "candidates": "The ways to ship a model: each is built, checked and measured, and the fastest within the accuracy "
+    "is picked; where nothing can be measured, the first. They merge by name with those above.",
+    "tune": "Session option → values to try on every candidate, measured. 0 threads: every physical core.",
+    "tolerance": "Precision → how far its outputs may be from PyTorch's in fp32. Bounds: max_abs, rel_l2, sqnr_db, "
+    "atol with rtol.",
+    "tolerance_with_metric": "The same where a metric on labels judges the accuracy; this then only guards against a "
+    "graph that computes something else.",
+    "measure": "How the device is measured.",
+    "verified": "Where this very profile was tried, a line each. Not inherited.",
+}
+"""The keys of a profile, and what they mean."""
+CANDIDATE_KEYS = {
+    "name": "What the tables and --candidate call it. One of above with this name is changed key by key.",
+    "runtime": "The engine's adapter.",
+    "precision": "What it computes in: names its tolerance.",
+    "format": "The artifact exporter.",
+    "passes": "Graph passes of its own.",
+    "export_options": "Options of the artifact exporter.",
+    "options": "Session options, fixed.",
+    "tune": "Session option → values to try.",
+    "arch": "Machines that it is made for.",
+    "disabled": "true takes an inherited candidate out.",
+}
+"""The keys of one of its candidates."""
+RUNTIME_KEYS = {"name": "The engine's adapter.", "options": "Session options of each candidate of this engine."}
+SECTIONS: Mapping[str, type[Any]] = {
+    "limits": Limits,
+    "export": ExportRules,
+    "measure": MeasureRules,
+    "verified": Verified,
+}
+"""The tables whose keys are the fields of a class."""
 
 
 def _build(table: dict[str, Any], origins: Mapping[str, Path], files: tuple[Path, ...]) -> Target:
     where = str(files[0])
-    _refuse_unknown(table, _KEYS, where)
+    _refuse_unknown(table, KEYS, where)
     name = table.get("name")
     if not isinstance(name, str) or name != files[0].stem:
         raise UsageError(f"{where}: 'name' must be the file's name, '{files[0].stem}', got {name!r}")
     export = options_from(ExportRules, _table(table, "export", where), f"[export] of {where}")
     runtime = _table(table, "runtime", where)
-    _refuse_unknown(runtime, {"name", "options"}, f"[runtime] of {where}")
+    _refuse_unknown(runtime, RUNTIME_KEYS, f"[runtime] of {where}")
     tune = _tune(table.get("tune", {}), f"[tune] of {where}")
     raw = table.get("candidates", [])
     if not isinstance(raw, list):
@@ -259,6 +315,7 @@ def _build(table: dict[str, Any], origins: Mapping[str, Path], files: tuple[Path
         tolerance=_tolerances(table, "tolerance", where),
         tolerance_with_metric=_tolerances(table, "tolerance_with_metric", where),
         measure=options_from(MeasureRules, _table(table, "measure", where), f"[measure] of {where}"),
+        verified=options_from(Verified, _table(table, "verified", where), f"[verified] of {where}"),
         files=files,
         origins=dict(origins),
     )
@@ -270,7 +327,7 @@ def _candidate(
     if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
         raise UsageError(f"{where}: every candidate is a table with a 'name', got {item!r}")
     here = f"candidate '{item['name']}' of {where}"
-    _refuse_unknown(item, _CANDIDATE_KEYS, here)
+    _refuse_unknown(item, CANDIDATE_KEYS, here)
     engine = item.get("runtime", runtime.get("name"))
     if not isinstance(engine, str):
         raise UsageError(f"{here} needs a 'runtime'")
@@ -323,7 +380,7 @@ def _strings(value: object, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:
+def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     for key in table:
         if key not in known:
             raise UsageError(f"{where}: unknown key '{key}'", fix=suggestion(key, known))

@@ -1,7 +1,8 @@
 """Exporters write formats. One a module, called as the module, its class in ``PLUGIN``.
 
 A *graph exporter* turns a source into the graph that every pass works on; an *artifact exporter* turns that graph into
-the files one engine loads. A plug-in is one or the other.
+the files one engine loads. A *program exporter* writes such files past the graph, for an engine that has a converter of
+its own from PyTorch's exported program. A plug-in is one of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgekit.contracts import Artifact
 
@@ -28,6 +29,7 @@ class GraphRequest:
     report: Path  # where a full report of a failure goes
 
 
+@runtime_checkable
 class GraphExporter(Protocol):
     """Source → graph."""
 
@@ -45,6 +47,7 @@ class GraphExporter(Protocol):
         ...
 
 
+@runtime_checkable
 class ArtifactExporter(Protocol):
     """Graph → files that an engine loads."""
 
@@ -61,5 +64,26 @@ class ArtifactExporter(Protocol):
 
         Raises:
             EngineError: the engine's converter is missing or refuses the graph.
+        """
+        ...
+
+
+@runtime_checkable
+class ProgramExporter(Protocol):
+    """PyTorch program → files that an engine loads. Graph passes do not reach it, and ONNX sources have no program."""
+
+    name: str
+    format: str  # Artifact.format of what it writes
+    Options: type[Any]
+
+    def write_program(
+        self, source: Source, directory: Path, precision: str, options: Any, context: PassContext
+    ) -> tuple[Artifact, Mapping[str, Any]]:
+        """Write the artifact of ``source.program`` into ``directory``, which exists and is empty; say what was done.
+
+        Inputs and outputs are named as ``source`` names them. The program is left as it was.
+
+        Raises:
+            EngineError: the engine's converter is missing or refuses the program.
         """
         ...

@@ -70,6 +70,7 @@ _ONNX_TYPES = {
     "uint2": 25,
     "int2": 26,
 }
+BF16_GEMM = "mlas.enable_gemm_fastmath_arm64_bfloat16"  # onnxruntime_session_options_config_keys.h
 _RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 
 
@@ -200,7 +201,8 @@ class OrtSession:
         return {
             "threads": options.intra_op_num_threads,
             "inter_op_threads": options.inter_op_num_threads,
-            "precision": "as the graph says",  # it never computes in another type than the graph's
+            # It never computes in another type than the graph's on its own account.
+            "precision": "as the graph says" + (", products in bf16" if entry(BF16_GEMM) == "1" else ""),
             "optimization": options.graph_optimization_level.name,
             "execution_mode": options.execution_mode.name,
             "spinning": entry("session.intra_op.allow_spinning") != "0",

@@ -32,7 +32,7 @@ def import_engine(module: str, install: str, *, exclusive: Sequence[str] = ()) -
     """Import an engine's Python package.
 
     Args:
-        module: what to import.
+        module: what to import: the package, or a module of it.
         install: the line that installs it.
         exclusive: distributions that write the same package folder, so that at most one of them may be installed.
 
@@ -49,12 +49,12 @@ def import_engine(module: str, install: str, *, exclusive: Sequence[str] = ()) -
     try:
         engine = import_module(module)
     except ModuleNotFoundError as error:
-        if error.name == module:
-            raise EngineError(f"{module} is not installed", fix=f"Install it: {install}") from error
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise EngineError(f"{error.name} is not installed", fix=f"Install it: {install}") from error
         raise EngineError(f"{module} cannot be imported: {one_line(error)}", fix=f"Install it: {install}") from error
     except (ImportError, OSError) as error:
         raise EngineError(f"{module} cannot be imported: {one_line(error)}", fix=f"Reinstall it: {install}") from error
-    if not hasattr(engine, "__version__"):
+    if not hasattr(engine, "__version__") and getattr(engine, "__file__", None) is None:
         # A folder without code, left by pip when one of two distributions that share it was removed.
         raise EngineError(f"{module} is damaged: its folder holds no package", fix=f"Reinstall it: {install}")
     return engine

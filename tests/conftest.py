@@ -15,6 +15,7 @@ from edgekit.bundle import Bundle, EngineUse, Manifest, write_bundle
 from edgekit.contracts import Artifact, PassRecord, TensorSpec, Tolerance
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+collect_ignore = ["third_party"]  # packages of their own: tests/packaging/test_third_party.py installs them
 IN_CI = os.environ.get("CI") == "true"
 
 

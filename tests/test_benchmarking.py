@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +46,20 @@ def test_the_json_is_what_the_design_says(make_bundle: Callable[..., Bundle]) ->
     assert (value["energy_j"] is None) == bool(value["not_measured"].get("energy_j"))
     assert value["verdict"] in ("steady", "noisy", "drifting")
     assert bool(value["reasons"]) == (value["verdict"] != "steady")
+
+
+def test_a_bundle_for_another_machine_is_never_steady_here(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle(changes={"arch": ("riscv64",)})
+    value = bench(bundle, seconds=0.1, processes=1).to_json()
+    assert value["verdict"] == "noisy"
+    assert value["reasons"][0].startswith("made for riscv64, measured on ")
+    done = subprocess.run(
+        [sys.executable, "run.py", "bench", "--json", "--seconds", "0.1", "--processes", "1"],
+        cwd=bundle.path,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout)["reasons"][0].startswith("made for riscv64, measured on ")
 
 
 def test_a_packed_bundle_is_measured_too(make_bundle: Callable[..., Bundle]) -> None:

@@ -125,3 +125,12 @@ def test_what_cannot_be_compared(make_bundle: Callable[..., Bundle], tmp_path: P
     bare = make_bundle(tmp_path / "bare.edgekit", golden=[])
     with pytest.raises(UsageError, match=r"bare\.edgekit' holds no golden inputs to measure with"):
         compare(bundle.path, bare.path)
+
+
+def test_a_machine_that_a_bundle_was_not_made_for_tells_nothing(
+    make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    ours = make_bundle(changes={"arch": ("riscv64",)})
+    result = compare(ours, ours, max_time_s=1.0)
+    assert result.verdict == "indistinguishable"
+    assert result.reasons[0].startswith("made for riscv64, measured on ")

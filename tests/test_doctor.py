@@ -71,6 +71,13 @@ def test_a_missing_quantizer_is_a_need_of_the_target_that_names_it(monkeypatch: 
     assert "nncf is not installed" not in examine("cpu-onnxruntime").targets[0].needs
 
 
+def test_a_missing_converter_is_a_need_of_the_target_that_goes_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "litert-torch")
+    (target,) = examine("cpu-litert").targets
+    assert "exporter 'litert': litert-torch is not installed" in target.needs
+    assert "pip install litert-torch" in target.install
+
+
 def test_an_engine_that_does_not_load_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: object) -> str:
         raise EngineError("openvino is not installed", fix="Install it: pip install openvino")
@@ -86,7 +93,10 @@ def test_an_engine_that_does_not_load_is_told_in_its_own_words(monkeypatch: pyte
 
 def test_two_packages_that_overwrite_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, **{"onnxruntime-gpu": "1.32.0"})
-    problems = examine("cpu").problems
+    report = examine("cpu")
+    problems = report.problems
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime" in report.targets[0].install
+    assert "pip install onnxruntime" not in report.targets[0].install, "one more install would not help"
     assert any("onnxruntime and onnxruntime-gpu are both installed" in line for line in problems)
     assert any("pip uninstall -y onnxruntime onnxruntime-gpu" in line for line in problems)
 

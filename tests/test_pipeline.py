@@ -113,7 +113,7 @@ def test_without_data_nothing_is_quantized_and_the_reason_is_given(folder):
 def test_a_target_for_another_machine_is_checked_here_but_not_measured(folder):
     result = export("net.py:build", "raspberry-pi-5", data="images.npz")
     assert result.chosen == "onnxruntime int8 static"
-    assert result.measured == "target 'raspberry-pi-5' is measured on the device itself"
+    assert result.measured == "target 'raspberry-pi-5' is measured on the device itself (--device)"
     assert all(item.latency is None for item in result.candidates)
     manifest = json.loads((folder / "build.edgekit" / "manifest.json").read_text())
     assert manifest["runtime"]["options"]["threads"] == 4
@@ -197,3 +197,29 @@ def test_a_target_whose_engine_is_missing_says_how_to_install_it(folder):
         export("net.py:build", folder / "mine.toml")
     (folder / "mine.toml").unlink()
     assert left_behind(folder) == []
+
+
+def test_a_free_dimension_where_a_target_takes_none(tmp_path: Path) -> None:
+    """The file's own one as well as --dynamic's; refused before any work, with the flag that fixes it."""
+    import torch
+
+    torch.onnx.export(
+        torch.nn.Linear(3, 2),
+        (torch.randn(4, 3),),
+        tmp_path / "free.onnx",
+        dynamo=True,
+        verbose=False,
+        input_names=["x"],
+        dynamic_shapes=({0: torch.export.Dim("rows")},),
+    )
+    with pytest.raises(UsageError) as caught:
+        export(tmp_path / "free.onnx", "cpu-litert", output=tmp_path / "x.edgekit", inputs=["x:float32:rowsx3"])
+    assert "target 'cpu-litert' takes static shapes only, and input 'x float32 rowsx3' has a free dimension" in str(
+        caught.value
+    )
+    assert "Fix the sizes: --input x:float32:" in str(caught.value)
+    (tmp_path / "net.py").write_text(
+        "import torch\ndef build():\n    return torch.nn.Linear(3, 2), torch.randn(4, 3)\n"
+    )
+    with pytest.raises(UsageError, match=r"input 'input float32 \w+x3' has a free dimension\. Drop --dynamic"):
+        export(f"{tmp_path / 'net.py'}:build", "cpu-litert", output=tmp_path / "x.edgekit", dynamic=["input:0"])

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgekit.selection import MAX_CONTENDERS, Variant, _leave, contenders, fp32_baseline, speedup
+from edgekit.selection import MAX_CONTENDERS, Variant, _leave, contenders, fp32_baseline, is_slower, speedup
 
 
 def variant(screening_s: float, precision: str = "int8", rounds: tuple[float, ...] = ()) -> Variant:
@@ -63,3 +63,22 @@ def test_without_two_rounds_together_nothing_is_said(ours: tuple[float, ...], th
 def test_the_baseline_is_not_compared_with_itself() -> None:
     plain = variant(2.0, "fp32", rounds=(2.0, 2.0))
     assert plain.latency(plain).speedup is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "slower"),
+    [
+        (variant(1.0, rounds=(3.0, 3.1, 3.2)), True),  # in every round
+        (variant(1.0, rounds=(1.0, 1.1, 1.2)), False),
+        (variant(1.0, rounds=(2.1, 1.9, 2.0)), False),  # not distinguishable
+        (variant(2.9), True),  # so far behind in the screening that it did not race
+        (variant(2.2), False),
+    ],
+)
+def test_what_is_slower_than_fp32_beyond_doubt(ours: Variant, slower: bool) -> None:
+    assert is_slower(ours, variant(2.0, "fp32", rounds=(2.0, 2.0, 2.0))) is slower
+
+
+def test_the_baseline_is_not_slower_than_itself() -> None:
+    plain = variant(2.0, "fp32", rounds=(2.0, 2.0))
+    assert not is_slower(plain, plain)

@@ -8,7 +8,7 @@ import pytest
 from edgekit import plugins
 from edgekit.contracts import Tolerance
 from edgekit.errors import UsageError
-from edgekit.target import Target, load_target, machine, profile
+from edgekit.target import Target, Verified, load_target, machine, profile
 from edgekit.testing.targets import TargetConformance
 
 
@@ -103,6 +103,10 @@ def test_one_runtime_without_candidates_is_one_candidate(tmp_path: Path) -> None
             'name = "board"\n[runtime]\nname = "onnxruntime"\n[tolerance.int8]\nsqnr = 20',
             "has no option 'sqnr'. Did you mean 'sqnr_db'?",
         ),
+        (
+            'name = "board"\n[runtime]\nname = "onnxruntime"\n[verified]\ncpuu = "x"',
+            "[verified] of ",
+        ),
         ('name = "board"\nextends = "cpuu"', "target 'cpuu' is not known. Did you mean 'cpu'?"),
         ('name = "board"\nextends = 3', "'extends' must be a name or a list of names"),
         ('name = "board"\nextends = "board.toml"', "target profiles extend each other in a circle: board → board"),
@@ -123,6 +127,14 @@ def test_a_malformed_profile_is_explained(tmp_path: Path, text: str, message: st
     with pytest.raises(UsageError) as caught:
         load_target(written(tmp_path, text))
     assert message in str(caught.value)
+
+
+def test_what_was_verified_is_not_inherited(tmp_path: Path) -> None:
+    path = written(tmp_path, 'name = "board"\nextends = "cpu-arm64"\n')
+    assert load_target("cpu-arm64").verified.emulated_device
+    board = load_target(path)
+    assert board.verified == Verified()
+    assert not any(key.startswith("verified") for key in board.origins)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

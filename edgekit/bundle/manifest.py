@@ -57,6 +57,7 @@ class Manifest:
     calibration: Mapping[str, Any] | None
     versions: Mapping[str, str]
     created: str  # ISO 8601, UTC
+    arch: tuple[str, ...] = ()  # the machines it was made for; empty: any
     golden_tolerance: Tolerance = field(default_factory=Tolerance)
     golden_samples: int = 0
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Manifest:
             "schema": SCHEMA,
             "name": self.name,
             "target": self.target,
+            "arch": list(self.arch),
             "precision": self.precision,
             "runtime": {**dataclasses.asdict(self.runtime), "options": dict(self.runtime.options)},
             "artifact": {"file": self.artifact_file, "format": self.artifact_format},
@@ -136,6 +138,7 @@ class Manifest:
             calibration=None if table.get("calibration") is None else _get(table, "calibration", dict),
             versions=_get(table, "versions", dict),
             created=_get(table, "created", str),
+            arch=_strings(table, "arch"),
             golden_tolerance=_tolerance(_get(golden, "tolerance", dict, "golden.")),
             golden_samples=_get(golden, "samples", int, "golden."),
             files=files,
@@ -181,6 +184,14 @@ def _file_record(name: str, item: object) -> FileRecord:
     if not re.fullmatch(r"[0-9a-f]{64}", record.sha256) or record.size_bytes < 0:
         raise BundleError(f"{MANIFEST}: 'files.{name}' holds no sha256 and size")
     return record
+
+
+def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Of a key that older bundles do not have."""
+    values = _get(table, key, list) if key in table else []
+    if not all(isinstance(item, str) for item in values):
+        raise BundleError(f"{MANIFEST}: '{key}' must hold strings, got {values!r:.60}")
+    return tuple(values)
 
 
 def _specs(table: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:

@@ -103,7 +103,9 @@ def _bench(arguments: argparse.Namespace) -> int:
             nice=arguments.nice,
         )
         device = _floor("measure.machine").describe()
-        result = benchmark.to_json(str(HERE), bundle.model_bytes, measured, device=device, samples=None)
+        result = benchmark.to_json(
+            str(HERE), bundle.model_bytes, measured, device=device, samples=None, arch=bundle.manifest.arch
+        )
     print(benchmark.dumps(result) if arguments.json else benchmark.to_text(result))
     return 0
 

@@ -72,10 +72,9 @@ def write_bundle(
         folder = workplace / "bundle"
         with writing(destination):
             folder.mkdir()
-            _place_model(model_dir, folder / "model")
+            place_files(model_dir, folder / "model")
             samples = _write_golden(golden, folder / "golden")
-            vendor_floor(folder / "runtime" / "edgekit", runtime_module_file, runtime_class, manifest.runtime.name)
-            shutil.copyfile(Path(__file__).with_name("run.py"), folder / "run.py")
+            place_runner(folder, runtime_module_file, runtime_class, manifest.runtime.name)
             (folder / "README.md").write_text(readme, encoding="utf-8")
             if layers is not None:
                 (folder / LAYERS).write_bytes(layers)
@@ -117,8 +116,8 @@ def _is_bundle(folder: Path) -> bool:
         return False
 
 
-def _place_model(source: Path, folder: Path) -> None:
-    """Link the artifact's files into the bundle, or copy them where links are impossible or would stay links."""
+def place_files(source: Path, folder: Path) -> None:
+    """Link the files under ``source`` into ``folder``, or copy them where links are impossible or would stay links."""
     for path in sorted(source.rglob("*")):
         target = folder / path.relative_to(source)
         if path.is_dir():
@@ -142,6 +141,12 @@ def _write_golden(golden: Sequence[tuple[Feeds, Outputs]], folder: Path) -> int:
         (folder / f"{written}.outputs.npz").write_bytes(expected)
         written += 1
     return written
+
+
+def place_runner(folder: Path, runtime_file: Path, runtime_class: str, runtime: str) -> None:
+    """What runs a model in ``folder``: run.py, and the device floor with the engine's adapter."""
+    vendor_floor(folder / "runtime" / "edgekit", runtime_file, runtime_class, runtime)
+    shutil.copyfile(Path(__file__).with_name("run.py"), folder / "run.py")
 
 
 def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: str) -> None:

@@ -22,7 +22,7 @@ COMMANDS = {
     "results": "List, show or compare the results that are kept.",
     "report": "One self-contained HTML page of results.",
     "inspect": "Operators, parameters, MACs and memory; what would not run where.",
-    "targets": "List the device profiles, or show one.",
+    "targets": "List the device profiles, show one, or start a new one.",
     "bundle": "Verify, run, pack or unpack a bundle.",
     "doctor": "What is installed, what each target still needs, and how to get it.",
 }

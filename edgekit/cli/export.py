@@ -13,6 +13,7 @@ EXAMPLE = """
 edgekit export net.py:build --target cpu --data digits.npz --metric top1 --max-drop 0.005
 edgekit export ./my-bert --target cpu --dynamic input_ids:1 --dynamic attention_mask:1
 edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.edgekit
+edgekit export model.onnx --target raspberry-pi-5 --data samples.npz --device ssh://pi@raspberrypi
 """
 
 
@@ -20,6 +21,13 @@ edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.ed
 @click.argument("source")
 @target_option(required=True)
 @click.option("-o", "--output", metavar="DIR", help="The bundle's folder. Default: NAME.edgekit in this folder.")
+@click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    metavar="URL",
+    help="Check and measure the candidates there: ssh://[user@]host[:port] or adb://serial.",
+)
 @click.option("--data", metavar="D", help="Samples to check on: .npz, an image folder, or file.py:factory.")
 @click.option("--calibration-data", metavar="D", help="Samples to calibrate with. Default: those of --data.")
 @click.option("--preprocess", metavar="P", help="How an image folder becomes input arrays.")
@@ -63,7 +71,7 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     Hugging Face directory or id, a .pt2 exported program, or a .onnx file.
 
     Every candidate of the target is built, checked against PyTorch in its own engine and measured; the fastest within
-    the accuracy is bundled.
+    the accuracy is bundled. With --device this happens on the device itself.
     """
     from ..pipeline import export
     from ..report.text import export_text

@@ -106,6 +106,11 @@ class Session:
         assert requests is not None and replies is not None
         sizes = [path.stat().st_size for path in blobs]
         done = 0
+        if requests.closed:  # an earlier request found it gone
+            raise EngineError(
+                f"device '{self.transport.url}': the connection was lost before it was told to {command}",
+                fix="Try again when it is back.",
+            )
         try:
             requests.write(json.dumps({"command": command, **(values or {}), "blobs": sizes}).encode() + b"\n")
             for chunk in _chunks(blobs):

@@ -168,10 +168,7 @@ def _engine(remote: RemoteDevice, name: str, has_numpy: bool) -> Part:
 
 def _try(remote: RemoteDevice, code: str, folder: str) -> tuple[str | None, str | None]:
     """What ``code`` prints on the device, or why it does not."""
-    session = remote.session
-    environment = {} if session.packages is None else {"PYTHONPATH": session.packages}
-    values = {"argv": [session.python, "-c", code], "cwd": folder, "env": environment, "timeout_s": _TIMEOUT_S}
-    done = session.ask("execute", values)
+    done = remote.execute(["-c", code], folder, _TIMEOUT_S)
     if done["code"] == 0:
         return done["out"].strip(), None
     if done["code"] < 0:

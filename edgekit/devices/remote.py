@@ -76,6 +76,20 @@ class RemoteDevice:
                 return RemoteWorker(self.session, copy, moved, runtime, options, feeds)
         raise ValueError(f"'{artifact.path}' is in no bundle that was pushed to {self.url}")
 
+    def execute(self, words: list[str], folder: str, timeout_s: float) -> dict[str, Any]:
+        """Run Python there with ``words``, in ``folder``.
+
+        Returns:
+            ``code`` (negative: a signal), ``out`` and ``err``.
+
+        Raises:
+            EngineError: the connection is lost.
+        """
+        session = self.session
+        environment = {} if session.packages is None else {"PYTHONPATH": session.packages}
+        values = {"argv": [session.python, *words], "cwd": folder, "env": environment, "timeout_s": timeout_s}
+        return session.ask("execute", values)
+
     def clean(self) -> str:
         """Delete edgekit's cache on the device. Returns its path.
 

@@ -14,6 +14,7 @@ from .affinity import Applied
 from .batching import batched
 from .client import Memory, Worker, WorkerInfo
 from .extras import Extras, measure_extras, memory_json
+from .machine import not_the_device
 from .modes import Mode
 from .opening import OpenWorker, checked, pinned
 from .sampling import Plan, Stopped, sample
@@ -180,9 +181,24 @@ def cold_start(infos: Sequence[WorkerInfo]) -> dict[str, Any]:
 
 
 def to_json(
-    name: str, model_bytes: int, measured: Measured, *, device: Mapping[str, Any], samples: Path | None
+    name: str,
+    model_bytes: int,
+    measured: Measured,
+    *,
+    device: Mapping[str, Any],
+    samples: Path | None,
+    arch: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The object of ``bench --json`` (schema 1). What was not measured is null, and ``not_measured`` says why."""
+    """The object of ``bench --json`` (schema 1). What was not measured is null, and ``not_measured`` says why.
+
+    Args:
+        name: the bundle, as the user named it.
+        model_bytes: of its artifact.
+        measured: what was.
+        device: `machine.describe`.
+        samples: where the raw latencies lie.
+        arch: the machines that the bundle was made for; empty: any.
+    """
     summary, info = measured.summary, measured.infos[0]
     percentiles = {"p50_s": summary.p50, "p90_s": summary.p90, "p99_s": summary.p99}
     memory, unknown_memory = memory_json(model_bytes, measured.memories, info.in_force)
@@ -192,8 +208,8 @@ def to_json(
         not_measured["placement"] = not_measured["placement_nodes"] = info.placement.unknown
     if samples is None:
         not_measured["samples"] = "not kept"
-    emulator = device.get("emulated")
-    warnings = [f"emulated by {emulator}: this latency says nothing about a real device"] if emulator else []
+    elsewhere = not_the_device(device, arch)
+    warnings = list(elsewhere)
     warnings += [device["unverified"]] if device.get("unverified") else []
     return {
         "schema": 1,
@@ -225,7 +241,7 @@ def to_json(
         "energy_j": measured.extras.energy_json(),
         "profile": measured.extras.profile,
         "pinned": None if measured.pinned is None else measured.pinned.to_json(),
-        "verdict": "noisy" if emulator else measured.verdict,
+        "verdict": "noisy" if elsewhere else measured.verdict,
         "reasons": [*warnings, *measured.reasons],
         "state": None if measured.state is None else measured.state.to_json(),
         "samples": None if samples is None else str(samples),

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,27 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "emulated": emulator(),
     }
+
+
+def architecture(name: str) -> str:
+    """``x86_64`` or ``aarch64``, whatever an operating system calls it."""
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name.lower())
+
+
+def not_the_device(facts: Mapping[str, Any], arch: Sequence[str]) -> list[str]:
+    """Why latencies taken on a machine say nothing about the device that a bundle was made for; empty: they do.
+
+    Args:
+        facts: `describe` of the machine.
+        arch: the machines that the bundle was made for; empty: any.
+    """
+    why = []
+    if facts.get("emulated"):
+        why.append(f"emulated by {facts['emulated']}: this latency says nothing about a real device")
+    here = architecture(str(facts.get("machine")))
+    if arch and here not in arch:
+        why.append(f"made for {' or '.join(arch)}, measured on {here}: this latency says nothing about its device")
+    return why
 
 
 def emulator() -> str | None:

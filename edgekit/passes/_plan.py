@@ -250,3 +250,18 @@ def _value(node: ir.Node, index: int) -> ir.Value:
 def _name(item: ir.Node | ir.Value | None) -> str:
     assert item is not None and item.name
     return item.name
+
+
+def name_nodes(model: ir.Model) -> list[ir.Node]:
+    """Give a name to every node that has none, and return those: plans and reports speak of nodes by name."""
+    named: list[ir.Node] = []
+    taken = {node.name for node in model.graph}
+    for index, node in enumerate(model.graph):
+        if not node.name:
+            name = f"{node.op_type}_{index}"
+            while name in taken:
+                name += "_"
+            node.name = name
+            taken.add(name)
+            named.append(node)
+    return named

@@ -14,6 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from . import MODULE_PATH, Change, GraphPass
 from ._linear import Linear, describe, linear_layers
+from ._plan import name_nodes
 from ._qdq import quantize_weights
 
 
@@ -48,6 +49,8 @@ class QuantizeDynamic(GraphPass):
         if convolutions:
             left["dynamic int8 convolution is slower than float"] = convolutions
         quantized: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
+        if layers:
+            name_nodes(model)  # new nodes and values are named after those that they replace
         for layer in layers:
             _rewrite(model.graph, layer, options, quantized)
         RemoveUnusedNodesPass()(model)

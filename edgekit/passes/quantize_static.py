@@ -14,7 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from ..errors import UsageError
 from . import Change, GraphPass, PassContext
 from ._calibration import calibrate
-from ._plan import DEFAULT_OP_TYPES, Plan, make_plan
+from ._plan import DEFAULT_OP_TYPES, Plan, make_plan, name_nodes
 from ._qdq import Scheme, insert
 from ._ranges import METHODS
 
@@ -65,9 +65,11 @@ class QuantizeStatic(GraphPass):
             raise UsageError("quantize_static needs calibration data", fix="Pass samples with --data.")
         if any(node.op_type == "QuantizeLinear" for node in model.graph):
             return model, Change(False, "the graph is quantized already")
-        name_nodes(model)
+        named = name_nodes(model)
         plan = static_plan(model, options, self.context)
         if not plan.nodes:
+            for node in named:
+                node.name = None
             return model, Change(False, plan.describe() or "the graph has no Conv, Gemm or MatMul to quantize")
         scheme = options.scheme()
         ranges = calibrate(
@@ -91,18 +93,6 @@ def static_plan(model: ir.Model, options: Options, context: PassContext) -> Plan
         absorb=not options.symmetric,
         fold_add=context.runtime == "onnxruntime",
     )
-
-
-def name_nodes(model: ir.Model) -> None:
-    """Give a name to every node that has none: plans and reports speak of nodes by name."""
-    taken = {node.name for node in model.graph}
-    for index, node in enumerate(model.graph):
-        if not node.name:
-            name = f"{node.op_type}_{index}"
-            while name in taken:
-                name += "_"
-            node.name = name
-            taken.add(name)
 
 
 PLUGIN = QuantizeStatic

@@ -28,7 +28,7 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     lines += labelled("exported", _exported(result), ink, width)
     lines += _candidates(result, ink, width)
     if result.measured is not None:
-        lines += labelled("measured", f"not here: {result.measured}", ink, width)
+        lines += labelled("measured", f"nothing: {result.measured}", ink, width)
     lines += _kept_float(result.pick, ink, width)
     if result.pick.parity:
         lines += labelled("parity", parity_line(result.pick.parity), ink, width)

@@ -43,6 +43,7 @@ def _export(value: Mapping[str, Any]) -> ExportResult:
         opset=value["opset"],
         graph_nodes=(value["nodes"]["exported"], value["nodes"]["after_passes"]),
         self_test=value["self_test"],
+        device=value.get("device"),
     )
 
 

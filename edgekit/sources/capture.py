@@ -64,6 +64,10 @@ def capture(
             depends on data, and so on. `edgekit.exporters._failure` turns it into a sentence.
     """
     dynamic = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in free)
+    # numpy's `image[None]` has a stride of 0, which the program would keep and ExecuTorch refuse.
+    tensors = tuple(
+        item.clone(memory_format=torch.contiguous_format) if 0 in item.stride() else item for item in tensors
+    )
     with quiet(), contextlib.ExitStack() as stack:
         if listener is not None:
             stack.enter_context(_listening(listener))

@@ -38,6 +38,16 @@ def test_is_what_the_design_says(manifest: Manifest) -> None:
     assert set(value["files"]["README.md"]) == {"sha256", "size_bytes"}
 
 
+def test_the_machines_it_was_made_for(make_bundle: Callable[..., Bundle], manifest: Manifest) -> None:
+    bundle = make_bundle(changes={"arch": ("aarch64",)}, overwrite=True)
+    assert Manifest.loads(bundle.manifest.dumps()).arch == ("aarch64",)
+    older = manifest.to_json()
+    del older["arch"]
+    assert Manifest.loads(json.dumps(older).encode()).arch == ()
+    with pytest.raises(BundleError, match=r"'arch' must hold strings, got \[3\]"):
+        Manifest.loads(json.dumps({**older, "arch": [3]}).encode())
+
+
 def test_what_json_cannot_hold(make_bundle: Callable[..., Bundle]) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         make_bundle(changes={"parity": {"sqnr_db": math.inf}})

@@ -97,19 +97,6 @@ def test_bench_on_three_cpus(cpu: str, arm64_device: Start, ssh_config: Use, exp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cpu", ["max", "cortex-a76", "cortex-a53"])
-def test_self_test_there(cpu: str, arm64_device: Start, ssh_config: Use, exported: Path) -> None:
-    device = arm64_device(cpu)
-    ssh_config(device.config)
-    with remote_device(device.url) as remote:
-        copy = remote.session.push(exported)
-        values = {"argv": [remote.session.python, "run.py"], "cwd": copy, "env": {}, "timeout_s": 120}
-        done = remote.session.ask("execute", values)
-    assert done["code"] == 0, done["err"]
-    assert "self-test passed on onnxruntime" in done["out"]
-
-
-@pytest.mark.slow
 def test_only_what_changed_is_sent(device: Any, remote: RemoteDevice, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "deep").mkdir(parents=True)

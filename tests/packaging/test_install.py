@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,15 +17,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = ("edgekit", "exporters", "runtimes", "targets", "examples")
 WINDOWS = os.name == "nt"
 pytestmark = pytest.mark.slow
-
-
-def clone(to: Path) -> Path:
-    """The files an install needs, as a fresh clone holds them: installing leaves traces that are not to lie in ours."""
-    for name in SHIPPED:
-        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
-        shutil.copy(ROOT / name, to)
-    return to
+Clone = Callable[[Path], Path]
 
 
 def make_venv(folder: Path) -> Path:
@@ -50,14 +42,6 @@ def pip(python: Path, *arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = clone(tmp_path_factory.mktemp("source"))
-    run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source], folder)
-    return next(folder.glob("edgekit-*.whl"))
-
-
-@pytest.fixture(scope="module")
 def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python of an environment with the wheel and what it requires, no extra: as on a small board."""
     python = make_venv(tmp_path_factory.mktemp("core"))
@@ -66,7 +50,7 @@ def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def editable(core: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def editable(core: Path, clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Python of an environment with an editable install, and the clone that it points to."""
     source = clone(tmp_path_factory.mktemp("clone"))
     python = make_venv(tmp_path_factory.mktemp("editable"))
@@ -105,7 +89,7 @@ def test_the_core_alone_runs_without_torch_or_onnx(core: Path, tmp_path: Path, w
         assert "raspberry-pi-5" in printed
 
 
-def test_from_the_wheel_in_the_clone_and_elsewhere(core: Path, tmp_path: Path) -> None:
+def test_from_the_wheel_in_the_clone_and_elsewhere(core: Path, clone: Clone, tmp_path: Path) -> None:
     source = clone(tmp_path / "clone")
     elsewhere = run([core, "-m", "edgekit", "targets", "list"], tmp_path)
     assert "raspberry-pi-5" in elsewhere
@@ -122,7 +106,7 @@ def test_editable_in_the_clone_and_elsewhere(editable: tuple[Path, Path], tmp_pa
     assert Path(run([python, "-c", where], tmp_path).strip()) == source / "runtimes" / "onnxruntime.py"
 
 
-def test_a_clone_that_is_not_installed_says_so(tmp_path: Path, core: Path) -> None:
+def test_a_clone_that_is_not_installed_says_so(tmp_path: Path, core: Path, clone: Clone) -> None:
     source = clone(tmp_path / "clone")
     bare = make_venv(tmp_path / "bare")
     pip(bare, "-c", ROOT / "constraints.txt", "click", "numpy")

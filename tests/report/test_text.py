@@ -168,7 +168,7 @@ def test_not_measured_here() -> None:
     unmeasured = replace(RESULT.candidates[0], latency=None, options={"threads": 4})
     result = replace(RESULT, candidates=(unmeasured,), measured="this machine is x86_64, the target aarch64")
     text = "\n".join(lines(result))
-    assert "measured    not here: this machine is x86_64, the target aarch64" in text
+    assert "measured    nothing: this machine is x86_64, the target aarch64" in text
     assert "p50" not in text
     assert "processes" not in text
 

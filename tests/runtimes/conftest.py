@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +13,13 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from edgekit import plugins
 from edgekit.contracts import Artifact, TensorSpec
+from edgekit.passes import PassContext
+from edgekit.source import load_source
 
 INPUTS = (TensorSpec("image", "float32", ("batch", 3, 8, 8)), TensorSpec("ids", "int64", ("batch",)))
+INSTALL = {"litert": "pip install --no-deps -r constraints-litert.txt"}
 OUTPUTS = (TensorSpec("logits", "float32", ("batch", 5)), TensorSpec("best", "int64", ("batch",)))
 
 
@@ -52,17 +60,67 @@ def expected(net: Net, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def artifacts(net: Net, feeds: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
-    """Format → artifact."""
-    import openvino as ov
-
+def artifact(
+    net: Net, feeds: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Artifact]:
+    """Makes the artifact of a format when it is first asked for: static shapes where the format has no others."""
     folder: Path = tmp_path_factory.mktemp("artifacts")
     args = (torch.from_numpy(feeds["image"]), torch.from_numpy(feeds["ids"]))
-    batch = torch.export.Dim("batch")
-    program = torch.export.export(net, args, dynamic_shapes=({0: batch}, {0: batch}))
-    torch.export.save(program, folder / "model.pt2")
-    exported = torch.onnx.export(program, input_names=["image", "ids"], output_names=["logits", "best"], verbose=False)
-    ir.save(exported.model, folder / "model.onnx")
-    ov.save_model(ov.Core().read_model(folder / "model.onnx"), folder / "model.xml", compress_to_fp16=False)
-    files = {"exported-program": "model.pt2", "onnx": "model.onnx", "openvino-ir": "model.xml"}
-    return {format: Artifact(folder / file, format, "fp32", INPUTS, OUTPUTS) for format, file in files.items()}
+
+    def program() -> torch.export.ExportedProgram:
+        batch = torch.export.Dim("batch")
+        return torch.export.export(net, args, dynamic_shapes=({0: batch}, {0: batch}))
+
+    def exported_program() -> Artifact:
+        torch.export.save(program(), folder / "model.pt2")
+        return Artifact(folder / "model.pt2", "exported-program", "fp32", INPUTS, OUTPUTS)
+
+    def onnx() -> Artifact:
+        exported = torch.onnx.export(
+            program(), input_names=["image", "ids"], output_names=["logits", "best"], verbose=False
+        )
+        assert exported is not None
+        ir.save(exported.model, folder / "model.onnx")
+        return Artifact(folder / "model.onnx", "onnx", "fp32", INPUTS, OUTPUTS)
+
+    def openvino_ir() -> Artifact:
+        import openvino as ov
+
+        ov.save_model(ov.Core().read_model(make("onnx").path), folder / "model.xml", compress_to_fp16=False)
+        return Artifact(folder / "model.xml", "openvino-ir", "fp32", INPUTS, OUTPUTS)
+
+    def by_exporter(name: str) -> Artifact:
+        """By our own exporter, which passes a kit of its own: its converter is the vendor's."""
+        source = load_source((net, args))
+        exporter = plugins.load("exporters", name)()
+        for package in exporter.packages:
+            if not list(metadata.distributions(name=package)):
+                pytest.skip(f"{package} is not installed: {INSTALL.get(name, f'pip install {package}')}")
+        (folder / name).mkdir()
+        made, _ = exporter.write_program(source, folder / name, "fp32", exporter.Options(), PassContext())
+        named = [
+            tuple(replace(spec, name=like.name) for spec, like in zip(specs, wanted, strict=True))
+            for specs, wanted in ((made.inputs, INPUTS), (made.outputs, OUTPUTS))
+        ]
+        return replace(made, inputs=named[0], outputs=named[1])
+
+    makers = {
+        "exported-program": exported_program,
+        "onnx": onnx,
+        "openvino-ir": openvino_ir,
+        "executorch-pte": lambda: by_exporter("executorch"),
+        "tflite": lambda: by_exporter("litert"),
+    }
+
+    @functools.cache
+    def make(format: str) -> Artifact:
+        assert format in makers, f"no model in format '{format}': add a maker to {__file__}"
+        return makers[format]()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def artifacts(artifact: Callable[[str], Artifact]) -> dict[str, Artifact]:
+    """Format → artifact, of the formats that need no engine of their own."""
+    return {format: artifact(format) for format in ("exported-program", "onnx", "openvino-ir")}

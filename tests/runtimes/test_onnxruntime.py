@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import ml_dtypes
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper
 
 from edgekit.contracts import Artifact, TensorSpec, options_from
 from edgekit.errors import EngineError, UsageError
-from edgekit.runtimes.onnxruntime import OnnxRuntime
+from edgekit.runtimes.onnxruntime import OnnxRuntime, _refuse_without_bf16
 
 
 def save(
@@ -162,3 +163,25 @@ def test_its_own_words_about_an_operator(tmp_path: Path) -> None:
     )
     with pytest.raises(EngineError, match=r"ONNX Runtime refuses m\.onnx: .*NoSuchOp"):
         OnnxRuntime().open(artifact, OnnxRuntime.Options())
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "message"),
+    [
+        ("x86_64", "", "bf16_gemm needs an ARM64 CPU with BF16 instructions on Linux, this is x86_64"),
+        ("aarch64", "fp asimd asimddp", "bf16_gemm needs BF16 instructions, which this CPU does not have"),
+        ("aarch64", "fp asimd asimddp i8mm bf16", None),
+    ],
+)
+def test_bf16_is_refused_where_the_engine_would_go_on_in_fp32(
+    machine: str, features: str, message: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nFeatures\t: {features}\n")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    if message is None:
+        _refuse_without_bf16(cpuinfo)
+        return
+    with pytest.raises(EngineError, match=message):
+        _refuse_without_bf16(cpuinfo)

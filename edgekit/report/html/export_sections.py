@@ -34,7 +34,7 @@ def sections(
             el("p", "~ from a short round: not among the fastest, so not measured further.")
             if _screened(result)
             else None,
-            el("p", f"Not measured here: {result.measured}.") if result.measured else None,
+            el("p", f"Nothing was measured: {result.measured}.") if result.measured else None,
             figures.intervals(f"{id}-p50", _finite(timed), "Median latency of the candidates"),
         ],
     )

@@ -1,0 +1,130 @@
+"""Write docs/targets.md from the profiles in targets/ and from docs/parity.json.
+
+    python docs/make_targets.py             writes it
+    python docs/make_targets.py --check     exit code 1 where it is not up to date
+
+Nothing in the table is written by hand: where a target was verified stands in its profile ([verified]), the accuracies
+come from `python benchmarks/parity.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekit.report import units
+from edgekit.target import Target, Verified, load_target
+
+DOCS = Path(__file__).resolve().parent
+PAGE = DOCS / "targets.md"
+PARITY = DOCS / "parity.json"
+PROFILES = DOCS.parent / "targets"
+_PLACES = {
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "emulator": "vendor's emulator",
+    "emulated_device": "emulated device",
+    "browser": "browser",
+    "device": "the device",
+}
+_HEAD = """\
+# Targets
+
+<!-- Written by docs/make_targets.py from targets/*.toml and docs/parity.json: change those, and run it again. -->
+
+`edgekit targets list` names them, `edgekit targets show NAME` prints one with the file each value came from, and
+`edgekit targets new my-board --extends NAME` starts one of your own.
+
+**Verified** tells where the whole way was tried: on a CPU or a GPU of the kind, in a browser, on the vendor's emulator
+of an accelerator, on a whole device run by an emulator, or on the device. An emulator's outputs are right, its latency
+means nothing. **Open** is what nobody has tried.
+"""
+_PARITY = """
+## Accuracy on the example models
+
+Against PyTorch in fp32, over all samples, in the target's own engine; a metric where there are labels. PyTorch's own:
+{references}. `—`: not tried; a row with a reason was refused for it.
+"""
+
+
+def render() -> str:
+    """The page."""
+    targets = [item for item in (load_target(path) for path in sorted(PROFILES.glob("*.toml"))) if not item.abstract]
+    rows = [["target", "device", "engines", "precisions", "verified", "open"]]
+    rows += [
+        [
+            f"`{item.name}`",
+            item.description,
+            _list(candidate.runtime for candidate in item.candidates),
+            _list(candidate.precision for candidate in item.candidates),
+            _verified(item.verified),
+            item.verified.open or "—",
+        ]
+        for item in targets
+    ]
+    return _HEAD + "\n" + _table(rows) + _parity(targets, json.loads(PARITY.read_text(encoding="utf-8")))
+
+
+def _verified(verified: Verified) -> str:
+    told = [(word, getattr(verified, key)) for key, word in _PLACES.items()]
+    assert set(_PLACES) == {field.name for field in dataclasses.fields(verified)} - {"open"}
+    return "; ".join(f"**{word}**: {text}" for word, text in told if text) or "**not at all**"
+
+
+def _parity(targets: Iterable[Target], data: Mapping[str, Any]) -> str:
+    models = data["models"]
+    rows = [["target", "candidate", *models]]
+    for target in targets:
+        found = data["targets"].get(target.name, {})
+        for candidate in target.candidates:
+            cells = [_cell(found.get(model, {}).get(candidate.name)) for model in models]
+            if set(cells) != {"—"}:
+                rows.append([f"`{target.name}`", candidate.name, *cells])
+    references = ", ".join(
+        f"{model} {item['metric']} {units.metric(item['metric'], item['reference'])} on {item['samples']} samples"
+        for model, item in models.items()
+    )
+    text = _PARITY.format(references=references) + "\n" + _table(rows)
+    places = "\n".join(f"- `{name}`: {item['on']}" for name, item in sorted(data["where"].items()))
+    return f"{text}\nChecked with `python benchmarks/parity.py`:\n\n{places}\n"
+
+
+def _cell(item: Mapping[str, Any] | None) -> str:
+    if item is None:
+        return "—"
+    if item["sqnr_db"] is None:
+        return str(item["rejected"])
+    metric = f", {item['metric']} {units.metric(item['metric'], item['value'])}"
+    reason = f"; {item['rejected']}" if item["rejected"] else ""
+    return f"{units.decibels(item['sqnr_db'])}{metric}{reason}"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> int:
+    """The command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where it is not up to date")
+    arguments = parser.parse_args()
+    text = render()
+    if arguments.check:
+        return int(not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text)
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

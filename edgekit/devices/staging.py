@@ -1,0 +1,93 @@
+"""Candidates of an export on a remote device: each goes there with the code that a bundle would bring along."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import plugins
+from ..bundle.manifest import MANIFEST
+from ..bundle.write import place_files, place_runner
+from ..contracts import Artifact, Feeds, Progress
+from ..errors import ParityError
+from ..measure.client import Worker
+from ..tempdir import work_folder
+from .remote import RemoteDevice, RemoteWorker
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+
+SELF_TEST_TIMEOUT_S = 1800.0  # a slow board, its engine's first start
+
+
+class StagingDevice:
+    """A remote device that opens artifacts which are in no bundle yet.
+
+    Args:
+        remote: stays the caller's to close.
+    """
+
+    def __init__(self, remote: RemoteDevice) -> None:
+        self.url = remote.url
+        self._remote = remote
+        self._copies: dict[tuple[Path, str], str] = {}  # an artifact's folder here, its engine → their copy there
+
+    def describe(self) -> dict[str, Any]:
+        """See `devices.Device.describe`."""
+        return self._remote.describe()
+
+    def push(self, bundle: Bundle, progress: Progress) -> None:
+        """See `devices.Device.push`."""
+        self._remote.push(bundle, progress)
+
+    def open(self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
+        """A fresh process there with ``artifact`` open. See `devices.Device.open`."""
+        copy = self._copy(artifact.path.parent, runtime)
+        moved = Artifact(
+            Path(f"{copy}/model/{artifact.path.name}"),
+            artifact.format,
+            artifact.precision,
+            artifact.inputs,
+            artifact.outputs,
+        )
+        return RemoteWorker(self._remote.session, copy, moved, runtime, options, feeds)
+
+    def self_test(self, folder: Path) -> str:
+        """Run a bundle's ``run.py`` there, and return the line it prints.
+
+        Raises:
+            ParityError: it failed; with its own words.
+            EngineError: the connection is lost.
+        """
+        copy = self._remote.session.push(folder)
+        done = self._remote.execute(["run.py"], copy, SELF_TEST_TIMEOUT_S)
+        if done["code"]:
+            words = (done["err"] or done["out"]).strip().splitlines()
+            raise ParityError(
+                f"the bundle's self-test on {self.url} failed with exit code {done['code']}", details=words[-20:]
+            )
+        return str(done["out"]).strip().splitlines()[-1]
+
+    def __enter__(self) -> StagingDevice:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end: the connection is `remote`'s."""
+
+    def _copy(self, model: Path, runtime: str) -> str:
+        """The artifact's folder on the device, with the engine's adapter and what runs it; sent when first asked for.
+
+        The device keeps files by their content, so that of a second candidate only the model is sent.
+        """
+        key = (model, runtime)
+        if key not in self._copies:
+            adapter = plugins.load("runtimes", runtime)
+            with work_folder() as folder:
+                source = Path(str(sys.modules[adapter.__module__].__file__))
+                place_runner(folder, source, adapter.__qualname__, runtime)
+                place_files(model, folder / "model")
+                (folder / MANIFEST).write_text("{}", encoding="utf-8")  # run.py names its code after this file's hash
+                self._copies[key] = self._remote.session.push(folder)
+        return self._copies[key]

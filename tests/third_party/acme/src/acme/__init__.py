@@ -1,0 +1,1 @@
+"""The Acme engine for edgekit."""
