@@ -95,10 +95,10 @@ def load(name: str, folder: Path) -> Subject:
     if not weights.is_file():
         torch.manual_seed(SEED)
         module = IMAGE_MODELS[name]()
-        _settle(module)
+        settle(module)
         torch.save(module.state_dict(), weights)
     module.load_state_dict(torch.load(weights, weights_only=True))
-    images = _images(CALIBRATION + EVALUATION)
+    images = random_images(CALIBRATION + EVALUATION)
     return Subject(
         name=name,
         module=module.eval(),
@@ -110,19 +110,21 @@ def load(name: str, folder: Path) -> Subject:
     )
 
 
-def _settle(module: nn.Module) -> None:
+def settle(module: nn.Module) -> None:
     """Give BatchNorm the statistics of its inputs, as training would; without, activations grow from layer to layer."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.momentum = None  # a plain average over the batches
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    for part in norms:
+        part.momentum = None  # a plain average over the batches
+    if not norms:
+        return
     module.train()
     with torch.no_grad():
         for start in range(0, 32, 8):
-            module(torch.from_numpy(np.concatenate([item["image"] for item in _images(32)[start : start + 8]])))
+            module(torch.from_numpy(np.concatenate([item["image"] for item in random_images(32)[start : start + 8]])))
     module.eval()
 
 
-def _images(count: int) -> list[Feeds]:
+def random_images(count: int) -> list[Feeds]:
     """``count`` images [1, 3, 224, 224]: smooth random fields, as natural images have most power at low frequencies."""
     generator = torch.Generator().manual_seed(SEED)
     coarse = torch.randn(count, 3, 14, 14, generator=generator)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, session_variants, takes_program
+from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, takes_program
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .measure.opening import stray_lines
-from .repair import needs_calibration, proposals
+from .repair import Repair, needs_calibration, repair_for
 from .results import CandidateResult
 from .selection import Variant, is_slower, screen
 from .target import Candidate
+from .tuning import choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Assessed:
     built: Built | None = None
     check: Check | None = None
     variants: tuple[Variant, ...] = ()  # timed shortly, one a combination of session options; empty: not timed here
-    options: Mapping[str, Any] | None = None  # session options where nothing was timed
+    options: Mapping[str, Any] | None = None  # session options that ``check`` is of
     placement: Mapping[str, int] | None = None
     error: EdgekitError | None = None
     reason: str | None = None  # no error, but it would be no different from the plain graph
@@ -55,7 +57,7 @@ class Assessed:
         variant = self.best
         options = variant.in_force if variant else self.options or self.candidate.options
         slower = variant is not None and baseline is not None and self.passed and is_slower(variant, baseline)
-        notes = [note for note in (self.note, "slower than fp32" if slower else None) if note]
+        notes = (self._tuned(variant), self.note, "slower than fp32" if slower else None)
         return CandidateResult(
             name=self.candidate.name,
             runtime=self.candidate.runtime,
@@ -69,15 +71,28 @@ class Assessed:
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
             rejected=self.why_not,
-            note="; ".join(notes) or None,
+            note="; ".join(filter(None, (self._tuned(variant), self.note, "slower than fp32" if slower else None)))
+            or None,
         )
+
+    def _tuned(self, variant: Variant | None) -> str:
+        """``with cuda_graph = True``: what tuning changed; not the threads, which have a column of their own."""
+        if variant is None:
+            return ""
+        tune = self.candidate.tune
+        changed = [
+            f"{key} = {value}"
+            for key, value in variant.options.items()
+            if key != "threads" and key in tune and value != tune[key][0]
+        ]
+        return f"with {', '.join(changed)}" if changed else ""
 
 
 def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
     """Build a candidate, check it in its own engine and time it shortly.
 
     An engine that is missing or refuses the model, and a missed accuracy, are outcomes here, not exceptions: the other
-    candidates go on. An int8 candidate that misses is tried again with its most harmful nodes in floating point.
+    candidates go on. An int8 or float16 candidate that misses is tried again without its most harmful nodes (`repair`).
     """
     missing = missing_engine(candidate)
     if missing is not None and job.site.device.url == "local":
@@ -86,10 +101,10 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
         return Assessed(candidate, reason="needs samples to calibrate: --data")
     try:
         first = _attempt(candidate, job, threads, frozenset(), "")
-        repairable = needs_calibration(candidate) and not takes_program(candidate)
-        if first.check is None or first.check.miss is None or not repairable:
+        if first.check is None or first.check.miss is None:
             return first
-        return _repair(first, job, threads)
+        way = None if takes_program(candidate) else repair_for(candidate, first.check, job)
+        return first if way is None else _repair(first, way, job, threads)
     except EngineError as error:
         return Assessed(candidate, error=error)
 
@@ -98,8 +113,8 @@ def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: fr
     built = build(candidate, job, keep_float, tag)
     if isinstance(built, str):
         return Assessed(candidate, reason=built)
-    variants = session_variants(candidate, threads, job.site.cores)
-    with open_worker(built, job, variants[0]) as worker:
+    given = choices(candidate, threads, job.site.cores, built.operators)
+    with open_worker(built, job, given.first) as worker:
         placement: Placement = worker.info.placement
         misplaced = _misplaced(placement, job)
         if misplaced is not None:
@@ -107,29 +122,57 @@ def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: fr
         outcome = check(built, worker, job)
         if outcome.miss is not None:
             return Assessed(candidate, built, outcome, error=ParityError(outcome.miss))
-        version = worker.info.version
+        here = Assessed(
+            candidate,
+            built,
+            outcome,
+            options=given.first,
+            placement=placement.counts(),
+            version=worker.info.version,
+        )
         if job.site.unmeasured is not None:
-            return Assessed(
-                candidate, built, outcome, options=variants[0], placement=placement.counts(), version=version
-            )
-        timed = screen(built, variants, worker, job.target.measure.warmup_s)
-    return Assessed(candidate, built, outcome, tuple(timed), placement=placement.counts(), version=version)
+            return here
+        timed, refused = screen(built, given, worker, job.target.measure.warmup_s)
+    return replace(here, variants=tuple(timed), note=refused[0] if refused else None)
 
 
-def _repair(first: Assessed, job: Job, threads: int | None) -> Assessed:
-    """Leave more and more of the worst nodes in floating point until the accuracy holds, or give up."""
+def _repair(first: Assessed, way: Repair, job: Job, threads: int | None) -> Assessed:
+    """Leave out more and more nodes until the accuracy holds, or give up."""
     assert first.check is not None
-    last = first
-    for number, proposal in enumerate(proposals(first.check, job), start=1):
-        again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{number}")
-        if again.reason is not None:  # nothing would be left to quantize
+    last, tries = first, itertools.count(1)
+    while last.built is not None and (proposal := way.next(last.built)) is not None:
+        again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{next(tries)}")
+        if again.reason is not None:  # nothing would be left to convert
             break
         last = again
         if again.passed:
-            sqnr_db = first.check.parity.sqnr_db
-            note = f"{proposal.describe()} left in floating point: all int8 had {sqnr_db:.1f} dB ({first.check.miss})"
-            return replace(again, note=note)
+            parity, precision = first.check.parity, first.candidate.precision
+            before = f"all {precision} had {parity.sqnr_db:.1f} dB ({first.check.miss})"
+            note = f"{proposal.describe()}{'; ' if proposal.why else ': '}{before}"
+            return replace(again, note="; ".join(filter(None, (note, again.note))))
     return Assessed(first.candidate, last.built, last.check, error=last.error or first.error)
+
+
+def confirm(item: Assessed, variant: Variant, job: Job) -> Assessed:
+    """``item`` checked with the session options that it would ship with, where these may change what it computes.
+
+    The number of threads does not; another kernel or another layout may.
+    """
+    assert item.built is not None and item.options is not None
+    if _kernels(variant.options) == _kernels(item.options):
+        return item
+    with open_worker(item.built, job, variant.options) as worker:
+        misplaced = _misplaced(worker.info.placement, job)
+        if misplaced is not None:
+            return replace(item, error=misplaced)
+        outcome = check(item.built, worker, job)
+        counts = worker.info.placement.counts()
+    error = None if outcome.miss is None else ParityError(outcome.miss)
+    return replace(item, check=outcome, options=variant.options, placement=counts, error=error)
+
+
+def _kernels(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "threads"}
 
 
 def _misplaced(placement: Placement, job: Job) -> PlacementError | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,8 @@ class Built:
     info: Mapping[str, Any]  # what the exporter says it did
     keep_float: frozenset[str]
     size_bytes: int  # of every file of the artifact
+    operators: frozenset[str] = frozenset()  # of the graph that the exporter was given
+    digest: str = ""  # of every file of the artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
     options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
     directory = job.workdir / f"{candidate.name.replace(' ', '-')}{tag}"
     records: tuple[PassRecord, ...] = ()
+    operators: frozenset[str] = frozenset()
     if takes_program(candidate):
         if job.source.program is None:
             return f"{exporter.name} converts PyTorch programs, and {job.source.spec} has none"
@@ -130,8 +133,13 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
             return "; ".join(record.detail for record in records)
         directory.mkdir()
         artifact, info = exporter.write(model, directory, candidate.precision, options, context)
-    size_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    built = Built(candidate, artifact, directory, records, info, keep_float, size_bytes)
+        operators = frozenset(node.op_type for graph in model.graphs() for node in graph)
+    size_bytes, digest = _weigh(directory)
+    built = Built(candidate, artifact, directory, records, info, keep_float, size_bytes, operators, digest)
+    for other in job.built.values():
+        same = other.digest == digest and other.candidate.runtime == candidate.runtime and bool(records)
+        if same and (other.candidate.options, other.candidate.tune) == (candidate.options, candidate.tune):
+            return f"no different from candidate '{other.candidate.name}': {records[-1].detail}"
     job.built[recipe] = built
     return built
 
@@ -152,6 +160,18 @@ def takes_program(candidate: Candidate) -> bool:
             fix="Remove its passes.",
         )
     return True
+
+
+def _weigh(directory: Path) -> tuple[int, str]:
+    """Size in bytes and hash of all files of a folder, with their names."""
+    size, digest = 0, hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(directory).as_posix().encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            size += path.stat().st_size
+    return size, digest.hexdigest()
 
 
 def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
@@ -237,33 +257,6 @@ def _chunks(samples: ReferenceRun) -> Iterator[list[Any]]:
 
 def _nbytes(arrays: Feeds) -> int:
     return sum(array.nbytes for array in arrays.values())
-
-
-def session_variants(candidate: Candidate, threads: int | None, cores: Sequence[int]) -> list[dict[str, Any]]:
-    """Every combination of session options to try, the fixed ones included; the first is the candidate's default.
-
-    Args:
-        candidate: states fixed ``options`` and lists to ``tune``.
-        threads: fixes the number of threads, or None.
-        cores: what "every core" may mean on the device: 0 threads in a profile stands for each of these.
-    """
-    tune = {key: tuple(values) for key, values in candidate.tune.items() if key not in candidate.options}
-    if threads is not None:
-        tune["threads"] = (threads,)
-    elif "threads" in tune:
-        expanded = [number for value in tune["threads"] for number in ((value,) if value else cores)]
-        tune["threads"] = tuple(dict.fromkeys(expanded))
-    names = list(tune)
-    variants = [
-        {**candidate.options, **dict(zip(names, values, strict=True))} for values in itertools.product(*tune.values())
-    ]
-    _refuse_unknown_options(candidate, variants[0])
-    return variants
-
-
-def _refuse_unknown_options(candidate: Candidate, options: Mapping[str, Any]) -> None:
-    runtime = plugins.load("runtimes", candidate.runtime)
-    options_from(runtime.Options, options, f"session options of candidate '{candidate.name}'")
 
 
 def missing_engine(candidate: Candidate) -> EngineError | None:

@@ -173,11 +173,12 @@ def _measured_line(measured: Variant | None, job: Job) -> str:
     if measured is None:
         return f"Latency was not measured: {job.site.unmeasured}."
     latency = measured.latency()
-    device = job.site.facts
+    device, told = job.site.facts, measured.in_force
+    name = device["board"] or device["cpu"] or device["machine"]
+    where = told.get("gpu") or f"{name}, {told.get('threads')} threads"
     return (
         f"{'Measured where it was exported' if device['url'] == 'local' else 'Measured on the device'} "
-        f"({device['board'] or device['cpu'] or device['machine']}, "
-        f"{measured.in_force.get('threads')} threads): p50 {shown(latency.p50_s.value)} "
+        f"({where}): p50 {shown(latency.p50_s.value)} "
         f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
         f"{latency.n} runs in {latency.processes} processes)."
     )
@@ -186,7 +187,10 @@ def _measured_line(measured: Variant | None, job: Job) -> str:
 def _versions() -> dict[str, str]:
     """Versions of what made the bundle; those not installed are left out."""
     found = {"edgekit": __version__, "python": platform.python_version()}
-    for name in ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf", "transformers", "numpy"):
+    for name in (
+        "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf",
+        "transformers", "numpy",
+    ):  # fmt: skip
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

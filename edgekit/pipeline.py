@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .accuracy import Accuracy, accuracy_rules
-from .assess import Assessed, assess
+from .assess import Assessed, assess, confirm
 from .candidates import Job
 from .contracts import Progress, Quiet
 from .errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
@@ -137,7 +137,8 @@ def export(
                 with stages.stage("find where it diverges"):
                     _raise_why(assessed, job)
             with stages.stage("measure"):
-                picked, finalists, baseline = _pick(assessed, job, max_time_s)
+                finalists, baseline = _race(assessed, job, max_time_s)
+                picked, assessed, finalists = _pick(assessed, finalists, job)
             with stages.stage("bundle and self-test"):
                 _, self_test = pack_bundle(picked, finalists, job, records, destination, overwrite)
         return ExportResult(
@@ -286,7 +287,7 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
     for kind in (PlacementError, EngineError):
         for item in assessed:
             if isinstance(item.error, kind):
-                if len(assessed) == 1:
+                if len({str(other.error) for other in assessed}) == 1:  # one cause for all: said once
                     raise item.error
                 first = item.error  # its details are the nodes and the engine's reasons
                 raise kind(
@@ -297,21 +298,48 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
     raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
 
 
-def _pick(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[Assessed, list[Variant], Variant | None]:
-    """The candidate with the lowest p50; the variants that were measured to the end, the best first; fp32's best.
+def _race(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[list[Variant], Variant | None]:
+    """The variants that were measured to the end, the best first; and fp32's best.
 
-    Where this machine cannot stand for the device nothing is measured, and the profile's order decides.
+    Where this machine cannot stand for the device nothing is measured.
     """
     from .selection import contenders, fp32_baseline, race
 
-    passed = [item for item in assessed if item.passed]
-    variants = [variant for item in passed for variant in item.variants]
+    variants = [variant for item in assessed if item.passed for variant in item.variants]
     if not variants:
-        return passed[0], [], None
+        return [], None
     baseline = fp32_baseline(variants)
-    finalists = race(contenders(variants), baseline, job, max_time_s)
-    winner = finalists[0].built.candidate.name
-    return next(item for item in passed if item.candidate.name == winner), finalists, baseline
+    return race(contenders(variants), baseline, job, max_time_s), baseline
+
+
+def _pick(
+    assessed: list[Assessed], finalists: list[Variant], job: Job
+) -> tuple[Assessed, list[Assessed], list[Variant]]:
+    """The candidate of the fastest finalist that holds the accuracy with that one's own session options.
+
+    Without finalists the profile's order decides.
+
+    Returns:
+        The pick, all candidates as they now stand, and the finalists that are left.
+
+    Raises:
+        ParityError: none of the finalists holds it.
+    """
+    if not finalists:
+        return next(item for item in assessed if item.passed), assessed, []
+    standing, lines = list(assessed), []
+    for place, variant in enumerate(finalists):
+        index = next(i for i, item in enumerate(standing) if variant in item.variants)
+        item = standing[index]
+        confirmed = confirm(item, variant, job)
+        if confirmed.passed:
+            standing[index] = confirmed
+            return confirmed, standing, finalists[place:]
+        lines.append(f"{item.candidate.name} with {dict(variant.options)}: {confirmed.why_not}")
+        standing[index] = replace(
+            item, variants=tuple(other for other in item.variants if other is not variant), note=lines[-1]
+        )
+    raise ParityError("no candidate holds the accuracy with the session options that make it fast", details=lines)
 
 
 def _table(assessed: Sequence[Assessed], picked: Assessed, baseline: Variant | None) -> tuple[CandidateResult, ...]:

@@ -1,10 +1,15 @@
-"""When int8 misses the accuracy: which nodes to leave in floating point, more of them at every try."""
+"""When a candidate misses the accuracy: which nodes to leave in floating point, or in float32, more at every try.
+
+Two kinds of candidates can be repaired. An int8 one loses by rounding: its nodes are ranked by the damage they do
+(`sensitivity`). A float16 one is either near enough or overflows: then the nodes around the numbers that are too large
+stay in float32 (`overflow`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from . import plugins
 from .contracts import options_from
@@ -12,7 +17,7 @@ from .target import Candidate
 
 if TYPE_CHECKING:
     from . import sensitivity
-    from .candidates import Check, Job
+    from .candidates import Built, Check, Job
 
 MAX_TRIES = 5
 MARGIN_DB = 1.0
@@ -27,12 +32,23 @@ class Proposal:
 
     nodes: frozenset[str]
     modules: tuple[str, ...]  # their PyTorch modules (or names, without), the most harmful first
-    of: int  # nodes that could be quantized
+    of: int  # nodes that could be converted
+    left_in: str = "floating point"
+    why: str = ""  # what is wrong with them, where that is known
 
     def describe(self) -> str:
-        """``3 of 24 nodes (encoder.layer.0.output.dense, …)``."""
+        """``3 of 24 nodes (encoder.layer.0.output.dense, …) left in floating point``."""
         shown = ", ".join(self.modules[:3]) + (", …" if len(self.modules) > 3 else "")
-        return f"{len(self.nodes)} of {self.of} nodes ({shown})"
+        text = f"{len(self.nodes)} of {self.of} nodes ({shown}) left in {self.left_in}"
+        return f"{text}: {self.why}" if self.why else text
+
+
+class Repair(Protocol):
+    """One candidate's way back to accuracy, a proposal a try."""
+
+    def next(self, failed: Built) -> Proposal | None:
+        """What to leave out after ``failed`` missed; None: there is nothing left to try."""
+        ...
 
 
 @dataclass
@@ -50,6 +66,17 @@ class Rankings:
         return self._by_goal[goal_db]
 
 
+def repair_for(candidate: Candidate, missed: Check, job: Job) -> Repair | None:
+    """How to repair a candidate that missed, or None: nothing of it can be left out."""
+    if any(spec.name == "convert_float16" for spec in candidate.passes):
+        from .overflow import OverflowRepair
+
+        return OverflowRepair(candidate, missed, job)
+    if needs_calibration(candidate):
+        return _Ranked(_proposals(missed, job))
+    return None
+
+
 def needs_calibration(candidate: Candidate) -> bool:
     """Whether building the candidate needs samples; if so, single nodes can be left in floating point as well."""
     if any(plugins.load("passes", spec.name).needs_calibration for spec in candidate.passes):
@@ -62,7 +89,17 @@ def needs_calibration(candidate: Candidate) -> bool:
     return asks is None or bool(asks(options))
 
 
-def proposals(missed: Check, job: Job) -> Iterator[Proposal]:
+@dataclass
+class _Ranked:
+    """Proposals that do not depend on how the last one failed."""
+
+    proposals: Iterator[Proposal]
+
+    def next(self, failed: Built) -> Proposal | None:
+        return next(self.proposals, None)
+
+
+def _proposals(missed: Check, job: Job) -> Iterator[Proposal]:
     """Sets of nodes to leave in floating point, growing from try to try, until nothing would be left to quantize."""
     first = job.rankings.reach(_goal_db(missed), job)
     total = sum(len(item.nodes) for item in first.damage)

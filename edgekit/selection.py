@@ -26,8 +26,10 @@ import numpy as np
 from .candidates import Built, Job, open_worker
 from .contracts import Array
 from .devices.local import Worker
+from .errors import EngineError
 from .measure.statistics import Estimate, mean_interval, percentile, summarize
 from .results import Latency
+from .tuning import Choices, explore
 
 SCREENING_RATIO = 1.6
 """A variant whose screening p50 is above this multiple of the best one's does not take part in the race."""
@@ -130,15 +132,29 @@ def cores() -> tuple[int, ...]:
     return tuple(dict.fromkeys((len(siblings), len(usable))))
 
 
-def screen(built: Built, variants: Sequence[Mapping[str, Any]], worker: Worker, warmup_s: float) -> list[Variant]:
-    """Time each combination of session options shortly, in a worker that is already open with the first of them."""
-    screened = []
-    for index, options in enumerate(variants):
-        if index:
-            worker.reopen(options)
+def screen(built: Built, given: Choices, worker: Worker, warmup_s: float) -> tuple[list[Variant], list[str]]:
+    """Time combinations of session options shortly (`tuning.explore`), in a worker that is open with the first of them.
+
+    Returns:
+        Those that were timed, and a line for each that the engine refused.
+    """
+    screened: list[Variant] = []
+    refused: list[str] = []
+
+    def measure(options: dict[str, Any]) -> float | None:
+        if options != given.first:
+            try:
+                worker.reopen(options)
+            except EngineError as error:
+                changed = [f"{key} = {value}" for key, value in options.items() if value != given.first[key]]
+                refused.append(f"not with {changed[-1]}: {error.what}")
+                return None
         samples = worker.measure(seconds=SCREEN_S, min_runs=SCREEN_RUNS, warmup_s=min(warmup_s, SCREEN_S))
         screened.append(Variant(built, options, samples, in_force=worker.info.in_force))
-    return screened
+        return screened[-1].p50_s
+
+    explore(given, measure)
+    return screened, refused
 
 
 def contenders(variants: Sequence[Variant]) -> list[Variant]:

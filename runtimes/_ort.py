@@ -37,6 +37,14 @@ DISTRIBUTIONS = (
     "onnxruntime-training",
 )
 
+# Our names of the graph optimization levels → ONNX Runtime's.
+OPTIMIZATION = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "none": "ORT_DISABLE_ALL",
+}
+
 _DEVICES = {
     "CPUExecutionProvider": "CPU",
     "CUDAExecutionProvider": "CUDA",
@@ -141,7 +149,7 @@ class OrtSession:
 
     def run(self, feeds: Feeds) -> Outputs:
         """See contracts.Session.run. A sequence comes as a list of arrays, an empty optional as None."""
-        native = self._open()
+        native = self.native()
         ready = prepare(feeds, self._inputs)
         names = [spec.name for spec in self._outputs]
         with engine_errors("ONNX Runtime"):
@@ -159,7 +167,7 @@ class OrtSession:
         Where an output's shape is free, or a type cannot be bound (strings, sequences), the call is ``run``: a shape
         may depend on values, and those the caller may change in place.
         """
-        native = self._open()
+        native = self.native()
         ready = prepare(feeds, self._inputs)
         if not all(_is_fixed(spec) for spec in self._outputs) or not all(_can_bind(spec) for spec in self._inputs):
             if self._convertible:
@@ -178,7 +186,7 @@ class OrtSession:
 
     def placement(self) -> Placement:
         """Node by node, as assigned before the provider's own fusions; a node's name may be empty."""
-        native = self._open()
+        native = self.native()
         if not hasattr(native, "get_provider_graph_assignment_info"):
             version = self._ort.__version__
             return Placement(unknown=f"ONNX Runtime {version} does not tell where nodes run; 1.24 and later do")
@@ -196,7 +204,7 @@ class OrtSession:
 
     def in_force(self) -> dict[str, Any]:
         """What ONNX Runtime reports of its settings. 0 threads: its choice, one for each physical core."""
-        options = self._open().get_session_options()
+        options = self.native().get_session_options()
         entry = partial(_config_entry, options)
         return {
             "threads": options.intra_op_num_threads,
@@ -209,19 +217,19 @@ class OrtSession:
             "denormals_as_zero": entry("session.set_denormal_as_zero") == "1",
             "arena": options.enable_cpu_mem_arena,
             "mem_pattern": options.enable_mem_pattern,
-            "providers": list(self._open().get_providers()),
+            "providers": list(self.native().get_providers()),
         }
 
     def profile(self, feeds: Feeds, runs: int) -> list[LayerTime]:
         """See contracts.Profiles. ONNX Runtime times in whole microseconds."""
-        self._open()
+        self.native()
         with tempfile.TemporaryDirectory() as folder:
             timed = OrtSession(self._ort, self._create_profiled(str(Path(folder) / "profile")), self._create_profiled)
             call = timed.bind(feeds)
             for _ in range(runs):
                 call()
             with engine_errors("ONNX Runtime"):
-                events = json.loads(Path(timed._open().end_profiling()).read_text())
+                events = json.loads(Path(timed.native().end_profiling()).read_text())
             timed.close()
         return _layer_times(events)
 
@@ -229,7 +237,12 @@ class OrtSession:
         """Free the session; what `bind` returned keeps its own hold until it is dropped."""
         self._native = None
 
-    def _open(self) -> Any:
+    def native(self) -> Any:
+        """The InferenceSession itself.
+
+        Raises:
+            EngineError: this session is closed.
+        """
         if self._native is None:
             raise EngineError("this session is closed")
         return self._native

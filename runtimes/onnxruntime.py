@@ -10,14 +10,8 @@ from typing import Any
 
 from ..contracts import Artifact, Session
 from ..errors import EngineError
-from ._ort import BF16_GEMM, import_onnxruntime, open_session
+from ._ort import BF16_GEMM, OPTIMIZATION, import_onnxruntime, open_session
 
-_OPTIMIZATION = {
-    "all": "ORT_ENABLE_ALL",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "basic": "ORT_ENABLE_BASIC",
-    "none": "ORT_DISABLE_ALL",
-}
 _EXECUTION_MODE = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
 
 
@@ -45,8 +39,8 @@ class OnnxRuntime:
         def __post_init__(self) -> None:
             if self.threads < 0 or self.inter_op_threads < 0:
                 raise ValueError(f"threads must be >= 0, got {min(self.threads, self.inter_op_threads)}")
-            if self.optimization not in _OPTIMIZATION:
-                raise ValueError(f"optimization must be one of {', '.join(_OPTIMIZATION)}, got '{self.optimization}'")
+            if self.optimization not in OPTIMIZATION:
+                raise ValueError(f"optimization must be one of {', '.join(OPTIMIZATION)}, got '{self.optimization}'")
             if self.execution_mode not in _EXECUTION_MODE:
                 raise ValueError(
                     f"execution_mode must be one of {', '.join(_EXECUTION_MODE)}, got '{self.execution_mode}'"
@@ -64,7 +58,7 @@ class OnnxRuntime:
         native = ort.SessionOptions()
         native.intra_op_num_threads = options.threads
         native.inter_op_num_threads = options.inter_op_threads
-        native.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _OPTIMIZATION[options.optimization])
+        native.graph_optimization_level = getattr(ort.GraphOptimizationLevel, OPTIMIZATION[options.optimization])
         native.execution_mode = getattr(ort.ExecutionMode, _EXECUTION_MODE[options.execution_mode])
         native.enable_cpu_mem_arena = options.arena
         native.enable_mem_pattern = options.mem_pattern

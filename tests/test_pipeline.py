@@ -223,3 +223,80 @@ def test_a_free_dimension_where_a_target_takes_none(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match=r"input 'input float32 \w+x3' has a free dimension\. Drop --dynamic"):
         export(f"{tmp_path / 'net.py'}:build", "cpu-litert", output=tmp_path / "x.edgekit", dynamic=["input:0"])
+
+
+LEVELS = """
+name = "levels"
+extends = "cpu-base"
+description = "One candidate whose graph optimization is measured"
+[[candidates]]
+name = "fp32"
+precision = "fp32"
+[tune]
+optimization = ["none", "all"]
+arena = [true, false]
+"""
+
+
+def test_options_that_change_kernels_are_checked_again_before_they_ship(folder, monkeypatch):
+    """Every combination is timed one option at a time, and the winner's own answers are what the bundle states."""
+    from edgekit import assess
+
+    checked = []
+    real = assess.check
+    monkeypatch.setattr(
+        assess,
+        "check",
+        lambda built, worker, job: checked.append(dict(worker.info.in_force)) or real(built, worker, job),
+    )
+    (folder / "levels.toml").write_text(LEVELS)
+    result = export("net.py:build?width=64", "levels.toml", data="images.npz", max_time_s=4)
+    assert checked[0]["optimization"] == "ORT_DISABLE_ALL"
+    manifest = json.loads((folder / "build.edgekit" / "manifest.json").read_text())
+    shipped = manifest["runtime"]["options"]
+    assert len(result.candidates) == 1
+    if shipped != {"optimization": "none", "arena": True}:
+        assert len(checked) == 2
+        assert (checked[1]["optimization"] == "ORT_ENABLE_ALL") is (shipped["optimization"] == "all")
+        assert result.pick.note.startswith("with ")
+
+
+def test_a_finalist_that_computes_something_else_does_not_ship(monkeypatch):
+    from types import SimpleNamespace
+
+    from edgekit import pipeline
+    from edgekit.assess import Assessed
+
+    fast, slow = SimpleNamespace(options={"tf32": True}), SimpleNamespace(options={"tf32": False})
+    candidate = SimpleNamespace(name="fp32")
+    item = Assessed(candidate, variants=(slow, fast), options={})
+
+    def confirm(given, variant, job):
+        return given if variant is slow else Assessed(candidate, error=ParityError("rel_l2 0.1 > 0.001"))
+
+    monkeypatch.setattr(pipeline, "confirm", confirm)
+    picked, assessed, finalists = pipeline._pick([item], [fast, slow], None)
+    assert picked.variants == (slow,)
+    assert picked.note == "fp32 with {'tf32': True}: rel_l2 0.1 > 0.001"
+    assert (assessed, finalists) == ([picked], [slow])
+    monkeypatch.setattr(pipeline, "confirm", lambda given, variant, job: Assessed(candidate, error=ParityError("no")))
+    with pytest.raises(ParityError, match="no candidate holds the accuracy with the session options that make it fast"):
+        pipeline._pick([item], [fast, slow], None)
+
+
+def test_a_target_whose_gpu_is_not_here(folder):
+    """Exit 6, with what is missing: nothing is checked on another engine in its place."""
+    from edgekit.runtimes.onnxruntime_cuda import OnnxRuntimeCuda
+
+    try:
+        OnnxRuntimeCuda().version()
+    except EngineError:
+        pass
+    else:
+        return  # this machine can: tests/runtimes/test_onnxruntime_cuda.py tries it
+    with pytest.raises(EngineError) as raised:
+        export("net.py:build", "desktop-gpu")
+    assert raised.value.exit_code == 6
+    assert "NVIDIA" in raised.value.what
+    assert not raised.value.details  # one cause for six candidates is said once
+    assert left_behind(folder) == []
