@@ -7,7 +7,7 @@ into a model of its own, and the engine is asked again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from . import plugins
 from .candidates import takes_program
 from .contracts import Placement, Progress, Quiet, Runtime, options_from
 from .errors import EdgekitError, EngineError
+from .exporters import Checks
 from .passes import PassContext, module_path
 from .target import Candidate, Target
 
@@ -46,6 +47,7 @@ class Acceptance:
     reason: str | None = None  # why it does not, or could not be asked (not installed)
     refusals: tuple[Refusal, ...] = ()  # empty although it does not take the graph: no operator alone is the cause
     elsewhere: tuple[str, ...] = ()  # nodes that would run on another device than the target allows
+    by_rules: bool = False  # judged by what is documented of the engine, which cannot run here
 
     def to_json(self) -> dict[str, Any]:
         """As in `inspect --json`."""
@@ -53,7 +55,12 @@ class Acceptance:
 
 
 def ask_engines(
-    model: ir.Model, target: Target, workdir: Path, progress: Progress | None = None, source: Source | None = None
+    model: ir.Model,
+    target: Target,
+    workdir: Path,
+    progress: Progress | None = None,
+    source: Source | None = None,
+    dimensions: Mapping[str, tuple[int, int, int]] | None = None,
 ) -> list[Acceptance]:
     """Ask every engine of the target's candidates whether it takes a graph in floating point.
 
@@ -63,36 +70,49 @@ def ask_engines(
         workdir: an existing folder for the models that the engines are asked about.
         progress: where to say how far it is.
         source: what the graph was made from, for engines that convert the PyTorch program itself.
+        dimensions: see `PassContext.dimensions`.
     """
     first: dict[str, Candidate] = {}
     for candidate in target.candidates_for(target.device_arch()):
         if candidate.runtime not in first or candidate.precision == "fp32":
             first[candidate.runtime] = candidate
-    return [
-        _ask(model, source, candidate, target, workdir / name, progress or Quiet()) for name, candidate in first.items()
-    ]
+    asked = _Asked(target, source, dimensions or {})
+    return [_ask(model, candidate, asked, workdir / name, progress or Quiet()) for name, candidate in first.items()]
 
 
-def _ask(
-    model: ir.Model, source: Source | None, candidate: Candidate, target: Target, folder: Path, progress: Progress
-) -> Acceptance:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What every engine is asked for."""
+
+    target: Target
+    source: Source | None
+    dimensions: Mapping[str, tuple[int, int, int]]
+
+    def context(self, runtime: str, workdir: Path) -> PassContext:
+        """For an exporter."""
+        return PassContext(arch=self.target.device_arch(), runtime=runtime, workdir=workdir, dimensions=self.dimensions)
+
+
+def _ask(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, progress: Progress) -> Acceptance:
+    target = asked.target
     runtime: Runtime = plugins.load("runtimes", candidate.runtime)()
     try:
         version = runtime.version()
     except EngineError as error:
-        return Acceptance(runtime.name, None, False, reason=str(error))
+        return _by_rules(model, candidate, asked, folder, error)
     by_program = takes_program(candidate)
-    if by_program and (source is None or source.program is None):
+    if by_program and (asked.source is None or asked.source.program is None):
         return Acceptance(runtime.name, version, False, "it converts PyTorch programs, and there is none")
     try:
-        placement = _open(source if by_program and source else model, runtime, candidate, target, folder / "whole")
+        given = asked.source if by_program and asked.source is not None else model
+        placement = _open(given, runtime, candidate, asked, folder / "whole")
     except EngineError as error:
         if by_program:
             return Acceptance(runtime.name, version, False, _words(error))
-        refusals = tuple(_refusals(model, runtime, candidate, target, folder, progress))
+        refusals = tuple(_refusals(model, runtime, candidate, asked, folder, progress))
         return Acceptance(runtime.name, version, False, _words(error), refusals)
     allowed = target.measure.device
-    strays = [] if target.measure.fallback else [node for node in placement.nodes if node.device != allowed]
+    strays = [node for node in placement.nodes if not target.measure.allows(node.device)]
     return Acceptance(
         runtime.name,
         version,
@@ -102,7 +122,34 @@ def _ask(
     )
 
 
-def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, target: Target, folder: Path) -> Placement:
+def _by_rules(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, missing: EngineError) -> Acceptance:
+    """What is known without the engine: the exporter's rules, where it has any, and what writing the artifact says."""
+    exporter = plugins.load("exporters", candidate.format)()
+    if not isinstance(exporter, Checks):
+        return Acceptance(candidate.runtime, None, False, reason=str(missing))
+    context = asked.context(candidate.runtime, folder.parent)
+    options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
+    found = exporter.check(model, candidate.precision, options, context)
+    if not found:
+        folder.mkdir(parents=True)
+        try:
+            _, info = exporter.write(model, folder, candidate.precision, options, context)
+        except EngineError as error:
+            return Acceptance(candidate.runtime, None, False, _words(error), by_rules=True)
+        also = f", and {info['parsed_by']} takes it" if info.get("parsed_by") else ""
+        reason = f"nothing is documented against it{also}; {missing.what}"
+        return Acceptance(candidate.runtime, None, True, reason, by_rules=True)
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for item in found:
+        groups.setdefault((item.op_type, item.reason, item.fix), []).append(item.module or item.node)
+    refusals = tuple(
+        Refusal(op_type, "", len(places), tuple(dict.fromkeys(places)), f"{reason}. {fix}")
+        for (op_type, reason, fix), places in groups.items()
+    )
+    return Acceptance(candidate.runtime, None, False, f"by its documentation; {missing.what}", refusals, by_rules=True)
+
+
+def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, asked: _Asked, folder: Path) -> Placement:
     """Write the model as the engine wants it (a graph, or a source whose program its exporter takes) and open it.
 
     Raises:
@@ -110,7 +157,7 @@ def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, targ
     """
     folder.mkdir(parents=True)
     exporter = plugins.load("exporters", candidate.format)()
-    context = PassContext(arch=target.device_arch(), runtime=runtime.name, workdir=folder.parent)
+    context = asked.context(runtime.name, folder.parent)
     write = exporter.write if isinstance(model, ir.Model) else exporter.write_program
     artifact, _ = write(model, folder, "fp32", exporter.Options(), context)
     options = options_from(runtime.Options, candidate.options, f"session options of candidate '{candidate.name}'")
@@ -122,7 +169,7 @@ def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, targ
 
 
 def _refusals(
-    model: ir.Model, runtime: Runtime, candidate: Candidate, target: Target, folder: Path, progress: Progress
+    model: ir.Model, runtime: Runtime, candidate: Candidate, asked: _Asked, folder: Path, progress: Progress
 ) -> Iterator[Refusal]:
     groups: dict[tuple[str, str], list[ir.Node]] = {}
     for graph in model.graphs():
@@ -135,7 +182,7 @@ def _refusals(
         if alone is None:
             continue
         try:
-            _open(alone, runtime, candidate, target, folder / f"node-{index}")
+            _open(alone, runtime, candidate, asked, folder / f"node-{index}")
         except EdgekitError as error:
             modules = dict.fromkeys(module_path(node) or node.name or "" for node in nodes)
             yield Refusal(op_type, described, len(nodes), tuple(name for name in modules if name), _words(error))

@@ -7,13 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .candidates import Built, Check, Job, build, check, missing_engine, open_worker, takes_program
+from . import plugins
+from .candidates import (
+    Built,
+    Check,
+    Job,
+    StandIn,
+    build,
+    check,
+    engine_or_stand_in,
+    open_worker,
+    takes_program,
+)
 from .contracts import Placement
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .measure.opening import stray_lines
 from .repair import Repair, needs_calibration, repair_for
 from .results import CandidateResult
 from .selection import Variant, is_slower, screen
+from .site import Site
 from .target import Candidate
 from .tuning import choices
 
@@ -41,7 +53,7 @@ class Assessed:
     @property
     def why_not(self) -> str | None:
         """One line: why it is out."""
-        return self.reason if self.error is None else str(self.error).splitlines()[0]
+        return self.reason if self.error is None else str(self.error).splitlines()[0].removesuffix(":")
 
     @property
     def best(self) -> Variant | None:
@@ -58,6 +70,7 @@ class Assessed:
         options = variant.in_force if variant else self.options or self.candidate.options
         slower = variant is not None and baseline is not None and self.passed and is_slower(variant, baseline)
         notes = (self._tuned(variant), self.note, "slower than fp32" if slower else None)
+        notes = (self._tuned(variant), self.note, "slower than fp32" if slower else None)
         return CandidateResult(
             name=self.candidate.name,
             runtime=self.candidate.runtime,
@@ -71,8 +84,8 @@ class Assessed:
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
             rejected=self.why_not,
-            note="; ".join(filter(None, (self._tuned(variant), self.note, "slower than fp32" if slower else None)))
-            or None,
+            note="; ".join(filter(None, notes)) or None,
+            checked_with=self.built.stand_in.runtime if self.built and self.built.stand_in else None,
         )
 
     def _tuned(self, variant: Variant | None) -> str:
@@ -94,54 +107,61 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
     An engine that is missing or refuses the model, and a missed accuracy, are outcomes here, not exceptions: the other
     candidates go on. An int8 or float16 candidate that misses is tried again without its most harmful nodes (`repair`).
     """
-    missing = missing_engine(candidate)
-    if missing is not None and job.site.device.url == "local":
-        return Assessed(candidate, error=missing)
+    try:
+        checker = engine_or_stand_in(candidate, job.site)
+    except EngineError as error:  # the stand-in is missing too
+        return Assessed(candidate, error=error)
+    if isinstance(checker, EngineError):
+        return Assessed(candidate, error=checker)
     if job.calibration is None and needs_calibration(candidate):
         return Assessed(candidate, reason="needs samples to calibrate: --data")
     try:
-        first = _attempt(candidate, job, threads, frozenset(), "")
+        first = _attempt(candidate, job, threads, frozenset(), "", checker)
         if first.check is None or first.check.miss is None:
             return first
         way = None if takes_program(candidate) else repair_for(candidate, first.check, job)
-        return first if way is None else _repair(first, way, job, threads)
+        return first if way is None else _repair(first, way, job, threads, checker)
     except EngineError as error:
         return Assessed(candidate, error=error)
 
 
-def _attempt(candidate: Candidate, job: Job, threads: int | None, keep_float: frozenset[str], tag: str) -> Assessed:
+def _attempt(
+    candidate: Candidate,
+    job: Job,
+    threads: int | None,
+    keep_float: frozenset[str],
+    tag: str,
+    stand_in: StandIn | None,
+) -> Assessed:
     built = build(candidate, job, keep_float, tag)
     if isinstance(built, str):
         return Assessed(candidate, reason=built)
+    built = replace(built, stand_in=stand_in)
     given = choices(candidate, threads, job.site.cores, built.operators)
     with open_worker(built, job, given.first) as worker:
         placement: Placement = worker.info.placement
-        misplaced = _misplaced(placement, job)
+        misplaced = _misplaced(placement, job) if stand_in is None else None
         if misplaced is not None:
             return Assessed(candidate, built, error=misplaced)
         outcome = check(built, worker, job)
         if outcome.miss is not None:
             return Assessed(candidate, built, outcome, error=ParityError(outcome.miss))
-        here = Assessed(
-            candidate,
-            built,
-            outcome,
-            options=given.first,
-            placement=placement.counts(),
-            version=worker.info.version,
-        )
+        here = Assessed(candidate, built, outcome, options=given.first)
+        if stand_in is not None:  # where its nodes run is not where the engine's would
+            return here
+        here = replace(here, placement=placement.counts(), version=worker.info.version)
         if job.site.unmeasured is not None:
             return here
         timed, refused = screen(built, given, worker, job.target.measure.warmup_s)
     return replace(here, variants=tuple(timed), note=refused[0] if refused else None)
 
 
-def _repair(first: Assessed, way: Repair, job: Job, threads: int | None) -> Assessed:
+def _repair(first: Assessed, way: Repair, job: Job, threads: int | None, stand_in: StandIn | None) -> Assessed:
     """Leave out more and more nodes until the accuracy holds, or give up."""
     assert first.check is not None
     last, tries = first, itertools.count(1)
     while last.built is not None and (proposal := way.next(last.built)) is not None:
-        again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{next(tries)}")
+        again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{next(tries)}", stand_in)
         if again.reason is not None:  # nothing would be left to convert
             break
         last = again
@@ -178,10 +198,8 @@ def _kernels(options: Mapping[str, Any]) -> dict[str, Any]:
 def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
     """The error for nodes that run where neither the target nor the user allows, or None."""
     rules = job.target.measure
-    if rules.fallback:
-        return None
     strays = [
-        node for node in placement.nodes if node.device != rules.device and node.op_type not in job.allow_fallback
+        node for node in placement.nodes if not rules.allows(node.device) and node.op_type not in job.allow_fallback
     ]
     if not strays:
         return None
@@ -192,3 +210,13 @@ def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
         details=stray_lines(strays),
         fix=f"Change the model, or allow it: {' '.join(f'--allow-fallback {name}' for name in names)}",
     )
+
+
+def why_not_measured(picked: Assessed, site: Site) -> str | None:
+    """Why nothing was timed, and what in consequence is not known; None: it was."""
+    stand_in = picked.built.stand_in if picked.built is not None else None
+    if stand_in is None:
+        return site.unmeasured
+    built = getattr(plugins.load("runtimes", picked.candidate.runtime), "prepares", "")
+    unbuilt = f"no {built} was built on this machine, the device builds it at first open; " if built else ""
+    return f"{stand_in.reason}; {unbuilt}the numerics were checked with {stand_in.runtime} {stand_in.version}"

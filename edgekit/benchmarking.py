@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .building import bring
 from .bundle import Bundle, open_bundle
 from .contracts import Progress, Quiet
 from .devices import device_for
@@ -94,7 +95,7 @@ def bench(
     progress = progress or Quiet()
     plan = Plan(precision, max_time_s, processes, warmup_s, seconds)
     with device_for(device) as place:
-        place.push(bundle, progress)
+        bring(bundle, place, progress)
         described = place.describe()
         with progress.stage("measure"):
             measured = benchmark_bundle(

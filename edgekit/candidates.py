@@ -52,6 +52,7 @@ class Job:
     rankings: Rankings = field(default_factory=Rankings)
     ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)  # see PassContext.ranges
     built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them
+    dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # see PassContext.dimensions
 
     def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
         """What passes and exporters may look at for an engine."""
@@ -65,7 +66,18 @@ class Job:
             workdir=self.workdir,
             progress=self.progress,
             ranges=self.ranges,
+            dimensions=self.dimensions,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """The runtime that checks a candidate on a machine that cannot run the candidate's own engine."""
+
+    runtime: str
+    version: str
+    reason: str  # why the candidate's own engine cannot
+    options: Mapping[str, Any] = field(default_factory=dict)  # session options
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class Built:
     size_bytes: int  # of every file of the artifact
     operators: frozenset[str] = frozenset()  # of the graph that the exporter was given
     digest: str = ""  # of every file of the artifact
+    stand_in: StandIn | None = None  # what checks it here in place of its own engine; None: its own does
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +194,11 @@ def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
         EngineError: the engine is missing, or refuses the model.
     """
     feeds = [sample.feeds for sample in job.expected.first(4)]
-    return job.site.device.open(built.artifact, built.candidate.runtime, options, feeds)
+    device = job.site.device
+    if built.stand_in is not None:  # ``options`` are another engine's
+        artifact = replace(built.artifact, format=plugins.load("runtimes", built.stand_in.runtime).formats[0])
+        return device.open(artifact, built.stand_in.runtime, built.stand_in.options, feeds)
+    return device.open(built.artifact, built.candidate.runtime, options, feeds)
 
 
 def check(built: Built, worker: Worker, job: Job) -> Check:
@@ -257,6 +274,18 @@ def _chunks(samples: ReferenceRun) -> Iterator[list[Any]]:
 
 def _nbytes(arrays: Feeds) -> int:
     return sum(array.nbytes for array in arrays.values())
+
+
+def engine_or_stand_in(candidate: Candidate, site: Site) -> StandIn | EngineError | None:
+    """What checks this candidate: None, its own engine; or the stand-in that its profile names; or the error.
+
+    Another machine's engine is not asked: opening says what is missing there.
+    """
+    missing = missing_engine(candidate) if site.is_here else None
+    if missing is None or not candidate.check_with:
+        return missing
+    version = plugins.load("runtimes", candidate.check_with)().version()
+    return StandIn(candidate.check_with, version, missing.what, candidate.check_options)
 
 
 def missing_engine(candidate: Candidate) -> EngineError | None:

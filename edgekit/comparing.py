@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .building import bring
 from .bundle import Bundle, open_bundle
 from .contracts import Progress, Quiet
 from .devices import Device, device_for
@@ -107,7 +108,7 @@ def compare(
         bundles = [item if isinstance(item, Bundle) else stack.enter_context(open_bundle(item)) for item in (a, b)]
         place = stack.enter_context(device_for(device))
         for bundle in bundles:
-            place.push(bundle, progress)
+            bring(bundle, place, progress)
         openers = [_opener(bundle, place, threads) for bundle in bundles]
         with progress.stage("compare"):
             samples, stopped = race(openers[0], openers[1], plan, progress)

@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
@@ -16,7 +16,7 @@ from typing import Any
 from . import __version__, plugins
 from .errors import EdgekitError, EngineError
 from .measure import machine
-from .target import Target, load_target
+from .target import Candidate, Target, load_target
 
 # Feature → (the flags that tell it in /proc/cpuinfo: x86, ARM), and what it is good for.
 _CPU_FEATURES = {
@@ -196,7 +196,8 @@ def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, E
     needs = [str(item.problem) for item in missing]
     install = ['pip install "edgekit[export]"'] if missing else []
     candidates = target.candidates_for(target.device_arch())
-    for name in dict.fromkeys(item.runtime for item in candidates):
+    replaced = {item.runtime: item.check_with for item in candidates if item.check_with and _missing(item, engines)}
+    for name in dict.fromkeys(replaced.get(item.runtime, item.runtime) for item in candidates):
         engine = engines.get(name)
         if engine is None:
             needs.append(f"runtime '{name}' is not known")
@@ -219,7 +220,26 @@ def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, E
         if package.name in tools and package.problem:
             needs.append(package.problem)
             install.append(f"pip install {package.name}")
-    return Readiness(target.name, target.description, tuple(needs), tuple(dict.fromkeys(install)), _not_here(target))
+    measured = _stand_ins(replaced) if replaced else _not_here(target)
+    return Readiness(target.name, target.description, tuple(needs), tuple(dict.fromkeys(install)), measured)
+
+
+def _missing(candidate: Candidate, engines: dict[str, Engine]) -> bool:
+    engine = engines.get(candidate.runtime)
+    return engine is not None and engine.reason is not None
+
+
+def _stand_ins(replaced: Mapping[str, str]) -> str:
+    """What this machine cannot do for a target whose engine cannot run here, although it can export for it."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for name, other in replaced.items():
+        what = str(getattr(plugins.load("runtimes", name), "prepares", ""))
+        grouped.setdefault((other, what), []).append(name)
+    return "; ".join(
+        f"{' and '.join(names)} cannot run here: checked with {other}"
+        + (f"; the device builds the {what}, none is built here" if what else "")
+        for (other, what), names in grouped.items()
+    )
 
 
 def _unknown(kind: plugins.Kind, names: Sequence[str]) -> list[str]:

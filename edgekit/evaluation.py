@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .building import bring
 from .bundle import Bundle, open_bundle
 from .contracts import Feeds, Outputs, Progress, Quiet
 from .devices import device_for
@@ -194,7 +195,7 @@ def evaluate(
     use = bundle.manifest.runtime
     options = bundle.options(**({} if threads is None else {"threads": threads}))
     with device_for(device) as place:
-        place.push(bundle, progress)
+        bring(bundle, place, progress)
         with progress.stage("evaluate"), place.open(bundle.artifact, use.name, options) as worker:
             for chunk in _chunks(dataset):
                 for sample, outputs in zip(chunk, worker.run_many([item.feeds for item in chunk]), strict=True):

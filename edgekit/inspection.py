@@ -59,6 +59,7 @@ def inspect(
     target: str | Path | None = None,
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
+    ranges: Sequence[str] = (),
     task: str | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
@@ -69,6 +70,7 @@ def inspect(
         target: whose engines to ask, by name or by the path of its TOML file.
         inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
         dynamic: ``NAME:AXIS`` for each free dimension.
+        ranges: ``DIM=MIN..OPT..MAX``, the sizes of a free dimension, for engines that plan for them.
         task: the Hugging Face task, where the directory does not tell.
         progress: where to say how far it is.
 
@@ -83,18 +85,20 @@ def inspect(
     from .analysis import analyze
     from .passes import PassContext
     from .source import load_source
+    from .sources.flags import parse_ranges
     from .stages import run_passes, to_graph
 
     profile = load_target(target) if target is not None else None
     specs = profile.passes if profile else tuple(map(PassSpec, CLEAN_UP))
     with progress.stage("load the model"):
         model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+    dimensions = parse_ranges(ranges, model.example_dims())
     with progress.stage("export to ONNX"):
         graph = to_graph(model, profile.export.opset if profile else DEFAULT_OPSET)
     with progress.stage("analyse"):
         graph, _ = run_passes(graph, specs, PassContext(runtime="any", progress=progress))
         analysis = analyze(graph)
-    engines = _ask(graph, model, profile, progress) if profile else ()
+    engines = _ask(graph, model, profile, progress, dimensions) if profile else ()
     return Inspection(model.to_json(), analysis, profile.name if profile else None, tuple(engines))
 
 
@@ -117,8 +121,14 @@ def _inspect_bundle(path: Path, target: str | Path | None) -> Inspection:
         return Inspection({"spec": str(path)}, manifest=bundle.manifest.to_json())
 
 
-def _ask(graph: ir.Model, source: Source, target: Target, progress: Progress) -> list[Acceptance]:
+def _ask(
+    graph: ir.Model,
+    source: Source,
+    target: Target,
+    progress: Progress,
+    dimensions: Mapping[str, tuple[int, int, int]],
+) -> list[Acceptance]:
     from .acceptance import ask_engines
 
     with tempfile.TemporaryDirectory(prefix="edgekit-inspect-") as folder, progress.stage("ask the engines"):
-        return ask_engines(graph, target, Path(folder), progress, source)
+        return ask_engines(graph, target, Path(folder), progress, source, dimensions)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__, plugins
-from .assess import Assessed
-from .bundle import Bundle, EngineUse, Manifest, write_bundle
+from .assess import Assessed, why_not_measured
+from .bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
 from .candidates import GOLDEN_SAMPLES, Built, Job, takes_program
 from .contracts import PassRecord, Tolerance
 from .errors import ParityError
@@ -64,6 +64,12 @@ def pack_bundle(
     runtime = runtime_class()
     golden = job.expected.first(GOLDEN_SAMPLES)
     parity = outcome.parity
+    other = built.stand_in
+    other_class = None if other is None else plugins.load("runtimes", other.runtime)
+    substitute = None
+    if other is not None and other_class is not None:
+        reason = why_not_measured(picked, job.site) or ""
+        substitute = Substitute(other.runtime, other.version, other_class.install, reason, other.options)
     manifest = Manifest(
         name=destination.name.removesuffix(".edgekit"),
         target=job.target.name,
@@ -87,6 +93,7 @@ def pack_bundle(
         calibration={"data": job.calibration.spec, "samples": len(job.calibration)} if job.calibration else None,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        checked_with=substitute,
     )
     tested: list[str] = []
     bundle = write_bundle(
@@ -98,19 +105,22 @@ def pack_bundle(
         readme=bundle_readme(
             name=manifest.name,
             target=job.target.name,
-            engine=f"{runtime.name} {manifest.runtime.version}",
+            engine=f"{runtime.name} {manifest.runtime.version}".rstrip(),
             install=runtime.install,
             precision=picked.candidate.precision,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
             parity=_parity_line(picked, job),
-            measured=_measured_line(measured, job),
+            measured=_measured_line(measured, picked, job),
+            substitute=substitute,
+            note=getattr(runtime, "note", ""),
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,
+        substitute_module_file=None if other_class is None else Path(inspect.getfile(other_class)),
         layers=_layers(built, job),
         overwrite=overwrite,
-        check=lambda written: tested.append(job.site.self_test(written.path)),
+        check=lambda written: tested.append(job.site.self_test(written.path, substitute=other is not None)),
     )
     return bundle, tested[0]
 
@@ -121,18 +131,22 @@ def _layers(built: Built, job: Job) -> bytes:
 
     from .layers import layers_json
 
-    model = ir.load(built.artifact.path) if built.artifact.format == "onnx" else job.graph
+    model = ir.load(built.artifact.path) if built.artifact.path.suffix == ".onnx" else job.graph
     return layers_json(model, job.expected.first(1)[0].feeds)
 
 
-def self_test(folder: Path) -> str:
+def self_test(folder: Path, *, substitute: bool = False) -> str:
     """Run a bundle's ``run.py`` as its user would, in a process of its own, and return the line it prints.
+
+    Args:
+        folder: the bundle's.
+        substitute: in the runtime that stands in for its engine.
 
     Raises:
         ParityError: it failed; with its own words.
     """
     # -I: nothing of this process' folder or environment; what runs is the bundle's own code.
-    command = [sys.executable, "-I", "run.py"]
+    command = [sys.executable, "-I", "run.py", *(["test", "--substitute"] if substitute else [])]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SELF_TEST_TIMEOUT_S)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
@@ -164,14 +178,17 @@ def _parity_line(picked: Assessed, job: Job) -> str:
     )
     if metric:
         text += f" {metric.name}: {metric.value:.4f} (reference {metric.reference:.4f})."
-    if not job.site.is_device:
+    stand_in = picked.built.stand_in if picked.built else None
+    if stand_in is not None:
+        text += f" Checked with {stand_in.runtime} {stand_in.version} on {machine()}, not in the engine itself."
+    elif not job.site.is_device:
         text += f" Checked on {machine()}, not on the device."
     return text
 
 
-def _measured_line(measured: Variant | None, job: Job) -> str:
+def _measured_line(measured: Variant | None, picked: Assessed, job: Job) -> str:
     if measured is None:
-        return f"Latency was not measured: {job.site.unmeasured}."
+        return f"Latency was not measured: {why_not_measured(picked, job.site)}."
     latency = measured.latency()
     device, told = job.site.facts, measured.in_force
     name = device["board"] or device["cpu"] or device["machine"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .accuracy import Accuracy, accuracy_rules
-from .assess import Assessed, assess, confirm
+from .assess import Assessed, assess, confirm, why_not_measured
 from .candidates import Job
 from .contracts import Progress, Quiet
 from .errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
@@ -45,6 +45,7 @@ def export(
     tolerance: Sequence[str] = (),
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
+    ranges: Sequence[str] = (),
     task: str | None = None,
     threads: int | None = None,
     candidates: Sequence[str] = (),
@@ -71,6 +72,7 @@ def export(
         tolerance: parity bounds loosened by name: ``sqnr_db=15``, ``int8.sqnr_db=15``.
         inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
         dynamic: ``NAME:AXIS`` for each free dimension.
+        ranges: ``DIM=MIN..OPT..MAX``, the sizes of a free dimension, for engines that plan for them.
         task: the Hugging Face task, where the directory does not tell.
         threads: fixes the number of threads; None: the fastest, measured.
         candidates: only these of the target's candidates.
@@ -95,6 +97,7 @@ def export(
     from .reference import reference_for
     from .samples import ReferenceRun
     from .source import load_source
+    from .sources.flags import parse_ranges
     from .tempdir import work_folder
 
     stages = _Stages(progress or Quiet())
@@ -109,6 +112,7 @@ def export(
         offered = _choose_candidates(profile, candidates, site.arch)
         with stages.stage("load the model"):
             model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+        dimensions = parse_ranges(ranges, model.example_dims())
         destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
         _refuse_output(destination, overwrite)
         if not profile.export.dynamic:
@@ -125,7 +129,19 @@ def export(
             with stages.stage("run the reference"):
                 expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
             allowed = frozenset(allow_fallback)
-            job = Job(profile, model, graph, expected, calibration, rules, site, workdir, stages, allowed)
+            job = Job(
+                profile,
+                model,
+                graph,
+                expected,
+                calibration,
+                rules,
+                site,
+                workdir,
+                stages,
+                allowed,
+                dimensions=dimensions,
+            )
             with stages.stage("run the passes"):
                 graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
                 job = replace(job, graph=graph)
@@ -146,13 +162,13 @@ def export(
             bundle=destination,
             size_bytes=picked.built.size_bytes if picked.built else 0,
             fp32_size_bytes=_fp32_size(assessed),
-            source={**model.to_json(), "macs": analyze(graph, _example_dims(model)).macs},
+            source={**model.to_json(), "macs": analyze(graph, model.example_dims()).macs},
             passes=records,
             candidates=_table(assessed, picked, baseline),
             chosen=picked.candidate.name,
             reason=_reason(assessed, picked, job),
             placement=dict(picked.placement or {}),
-            measured=site.unmeasured,
+            measured=why_not_measured(picked, site),
             calibration=_calibration(calibration, calibration_data is None),
             stages=tuple(stages.seconds),
             opset=profile.export.opset,
@@ -177,16 +193,6 @@ def _refuse_free_dimensions(target: Target, source: Source, dynamic: Sequence[st
         + (f"input {inputs} has a free dimension" if len(free) == 1 else f"inputs {inputs} have free dimensions"),
         fix="Drop --dynamic." if dynamic else f"Fix the sizes: {flags}",
     )
-
-
-def _example_dims(source: Source) -> dict[str, int]:
-    """Free dimension → its size in the example inputs."""
-    return {
-        name: size
-        for spec in source.inputs
-        for name, size in zip(spec.shape, source.example[spec.name].shape, strict=True)
-        if isinstance(name, str)
-    }
 
 
 class _Stages:

@@ -103,6 +103,7 @@ class CandidateResult:
     kept_float: tuple[str, ...] = ()  # nodes left in floating point to hold the accuracy
     rejected: str | None = None  # why it cannot be picked; None: it could be
     note: str | None = None  # what else is worth knowing ("slower than fp32")
+    checked_with: str | None = None  # the runtime that checked it in place of its own; None: its own did
 
     def to_json(self) -> dict[str, Any]:
         """As in `export --json`."""
@@ -119,6 +120,7 @@ class CandidateResult:
             "kept_float": list(self.kept_float),
             "rejected": self.rejected,
             "note": self.note,
+            "checked_with": self.checked_with,
         }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import UsageError
 from .measure.machine import architecture
@@ -14,6 +14,14 @@ from .target import Target, machine
 
 if TYPE_CHECKING:
     from .devices import Device
+
+
+class SelfTest(Protocol):
+    """Runs a bundle's self-test."""
+
+    def __call__(self, folder: Path, *, substitute: bool = False) -> str:
+        """The line that it prints; ``substitute``: in the runtime that stands in for the bundle's engine."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +33,9 @@ class Site:
     arch: str  # to build for
     cores: tuple[int, ...]  # what "every core" may mean there; (0,): left to the engine
     unmeasured: str | None  # why nothing is timed there; None: it is
+    is_here: bool  # whether the engines are this machine's
     is_device: bool  # whether it is the device that the bundle is for
-    self_test: Callable[[Path], str]  # a bundle's folder → the line that its self-test prints there
+    self_test: SelfTest
 
 
 @contextmanager
@@ -55,7 +64,7 @@ def site_for(target: Target, url: str) -> Iterator[Site]:
         emulated = facts["emulated"]
         why = f"'{url}' is emulated by {emulated}, its latencies mean nothing" if emulated else None
         cores = (int(facts["usable_cores"] or 0),)
-        yield Site(staging, facts, arch, cores, why, is_device=True, self_test=staging.self_test)
+        yield Site(staging, facts, arch, cores, why, is_here=False, is_device=True, self_test=staging.self_test)
 
 
 def _here(target: Target) -> Site:
@@ -66,7 +75,7 @@ def _here(target: Target) -> Site:
     why = _why_not_measured(target)
     known = cores() if why is None else (0,)
     device = LocalDevice()
-    return Site(device, device.describe(), target.device_arch(), known, why, target.runs_here(), self_test)
+    return Site(device, device.describe(), target.device_arch(), known, why, True, target.runs_here(), self_test)
 
 
 def _why_not_measured(target: Target) -> str | None:

@@ -48,6 +48,15 @@ class Source:
     flat: FlatModule | None = field(default=None, repr=False)  # what is exported: tensors in, tensors out
     capture_error: Exception | None = field(default=None, repr=False)  # torch.export's
 
+    def example_dims(self) -> dict[str, int]:
+        """Free dimension → its size in the example inputs."""
+        return {
+            name: size
+            for spec in self.inputs
+            for name, size in zip(spec.shape, self.example[spec.name].shape, strict=True)
+            if isinstance(name, str)
+        }
+
     def forward(self, feeds: Feeds) -> Outputs:
         """PyTorch's answer in float32, in eval mode: output name → fresh array.
 

@@ -53,10 +53,15 @@ class MeasureRules:
     processes: int = _key(3, "Fresh processes that each contender is timed in.")
     fallback: bool = _key(False, "Whether nodes may run elsewhere than on `device`; false: that is an error (exit 5).")
     device: str = _key("CPU", "Where every node has to run, as the engine's adapter calls it: CPU, CUDA, HTP, …")
+    also: tuple[str, ...] = _key((), "Devices beside it on which nodes may run all the same: a Jetson's DLA.")
 
     def __post_init__(self) -> None:
         if self.where not in ("here", "device"):
             raise ValueError(f"'where' must be 'here' or 'device', got '{self.where}'")
+
+    def allows(self, device: str) -> bool:
+        """Whether a node may run there."""
+        return self.fallback or device == self.device or device in self.also
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Candidate:
     options: Mapping[str, Any] = field(default_factory=dict)  # session options
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # session option → values to try
     arch: tuple[str, ...] = ()  # machines it is made for; empty: any
+    check_with: str = ""  # the runtime that checks the numerics where this machine cannot run the engine; "": none may
+    check_options: Mapping[str, Any] = field(default_factory=dict)  # that one's session options
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +194,8 @@ def _bind_runtime(table: dict[str, Any]) -> None:
     """Give each candidate without a runtime its own profile's: a profile that extends this one may name another."""
     runtime, candidates = table.get("runtime"), table.get("candidates")
     if isinstance(runtime, Mapping) and "name" in runtime and isinstance(candidates, list):
-        table["candidates"] = [
-            {"runtime": runtime["name"], **item} if isinstance(item, Mapping) else item for item in candidates
-        ]
+        own = {"runtime": runtime["name"]}
+        table["candidates"] = [{**own, **item} if isinstance(item, Mapping) else item for item in candidates]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -268,10 +274,17 @@ CANDIDATE_KEYS = {
     "options": "Session options, fixed.",
     "tune": "Session option → values to try.",
     "arch": "Machines that it is made for.",
+    "check_with": "The runtime that checks the numerics where this machine cannot run the engine.",
+    "check_options": "The session options of that one.",
     "disabled": "true takes an inherited candidate out.",
 }
 """The keys of one of its candidates."""
-RUNTIME_KEYS = {"name": "The engine's adapter.", "options": "Session options of each candidate of this engine."}
+RUNTIME_KEYS = {
+    "name": "The engine's adapter.",
+    "options": "Session options of each candidate of this engine.",
+    "check_with": CANDIDATE_KEYS["check_with"],
+    "check_options": CANDIDATE_KEYS["check_options"],
+}
 SECTIONS: Mapping[str, type[Any]] = {
     "limits": Limits,
     "export": ExportRules,
@@ -331,7 +344,8 @@ def _candidate(
     engine = item.get("runtime", runtime.get("name"))
     if not isinstance(engine, str):
         raise UsageError(f"{here} needs a 'runtime'")
-    inherited = runtime.get("options", {}) if engine == runtime.get("name") else {}
+    above = runtime if engine == runtime.get("name") else {}
+    inherited = above.get("options", {})
     return Candidate(
         name=item["name"],
         runtime=engine,
@@ -342,6 +356,8 @@ def _candidate(
         options={**inherited, **_table(item, "options", here)},
         tune={**tune, **_tune(item.get("tune", {}), f"'tune' of {here}")},
         arch=_strings(item.get("arch", []), f"{here}: 'arch'"),
+        check_with=str(item.get("check_with", above.get("check_with", ""))),
+        check_options=_table(item, "check_options", here) or _table(above, "check_options", f"[runtime] of {where}"),
     )
 
 

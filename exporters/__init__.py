@@ -7,7 +7,7 @@ its own from PyTorch's exported program. A plug-in is one of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -85,5 +85,35 @@ class ProgramExporter(Protocol):
 
         Raises:
             EngineError: the engine's converter is missing or refuses the program.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that an engine would refuse, known without asking it."""
+
+    rule: str  # what kind of thing: "operator", "type", "quantization", …
+    op_type: str  # "" where it is no node's
+    node: str  # its name, or that of the tensor
+    module: str  # the node's PyTorch module; "": not known
+    reason: str
+    fix: str
+
+    def __str__(self) -> str:
+        """``Unique  (encoder.dedup)  TensorRT's parser does not have it. Rewrite …``."""
+        where = self.module or self.node
+        head = f"{self.op_type}  ({where})" if self.op_type else where
+        return f"{head}  {self.reason}. {self.fix}"
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """What an artifact exporter may offer beyond the rest: the engine's rules, for machines without the engine."""
+
+    def check(self, model: ir.Model, precision: str, options: Any, context: PassContext) -> Sequence[Finding]:
+        """Everything in a graph that the engine would refuse by its documentation; empty: nothing is known against it.
+
+        The graph is left as it was.
         """
         ...

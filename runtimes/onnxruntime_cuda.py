@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from ..contracts import Artifact, Session
 from ..errors import EngineError
-from . import _cuda
+from . import _cuda_driver
 from ._ort import OPTIMIZATION, import_onnxruntime, open_session
 from ._ort_device import Device, DeviceSession
 from ._values import engine_errors
@@ -90,7 +90,7 @@ class OnnxRuntimeCuda:
             EngineError: also where this machine cannot run it, see `version`.
         """
         ort = self._ready(options.device_id)
-        driver = _cuda.load()
+        driver = _cuda_driver.load()
         gpu = driver.describe().gpus[options.device_id]
         if artifact.precision == "bf16" and gpu.capability < _BFLOAT16_CAPABILITY:
             raise EngineError(
@@ -127,14 +127,14 @@ class OnnxRuntimeCuda:
             EngineError: see `version`.
         """
         ort: Any = import_onnxruntime(self.install)
-        driver = _cuda.load().describe()
+        driver = _cuda_driver.load().describe()
         if _PROVIDER not in ort.get_available_providers():
             raise EngineError(
                 f"the onnxruntime {ort.__version__} that is installed is a build without CUDA",
                 fix=f"Replace it: pip uninstall -y onnxruntime && {self.install}",
             )
         built_for = str(getattr(ort, "cuda_version", "") or "0")
-        _cuda.require(driver, f"onnxruntime-gpu {ort.__version__}", built_for, device_id)
+        _cuda_driver.require(driver, f"onnxruntime-gpu {ort.__version__}", built_for, device_id)
         _load_libraries(ort, self.install)
         return ort
 
@@ -180,7 +180,9 @@ def _flag(value: bool) -> str:
     return "1" if value else "0"
 
 
-def _told(native: Any, gpu: _cuda.Gpu, driver: _cuda.CudaDriver, device_id: int, before: int) -> dict[str, Any]:
+def _told(
+    native: Any, gpu: _cuda_driver.Gpu, driver: _cuda_driver.CudaDriver, device_id: int, before: int
+) -> dict[str, Any]:
     """The provider's settings; the GPU's memory that is gone since before the session was opened, whoever took it."""
     return {
         **settings(native.get_provider_options()[_PROVIDER]),

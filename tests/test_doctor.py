@@ -149,3 +149,17 @@ def test_command_exits_6_where_the_target_needs_something(monkeypatch: pytest.Mo
     assert json.loads(result.stdout)["targets"][0]["ready"] is False
     assert "edgekit: target 'cpu-onnxruntime' is not ready: torch is not installed" in result.stderr
     assert CliRunner().invoke(main, ["doctor"]).exit_code == 0
+
+
+def test_a_target_whose_engine_cannot_run_here_is_ready_if_its_stand_in_is() -> None:
+    try:
+        plugins.load("runtimes", "tensorrt")().version()
+    except EngineError:
+        pass
+    else:
+        pytest.skip("TensorRT runs here: pip uninstall tensorrt")
+    (jetson,) = examine("jetson").targets
+    assert jetson.ready and jetson.measured == (
+        "tensorrt cannot run here: checked with onnxruntime; the device builds the plan, none is built here"
+    )
+    assert "none is built here" in " ".join(doctor_text(examine("jetson"), False, 100).split())

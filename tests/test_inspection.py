@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
+from edgekit import plugins
 from edgekit.acceptance import ask_engines, one_node_model, signature
 from edgekit.cli import main
-from edgekit.errors import SourceError, UsageError
+from edgekit.errors import EngineError, SourceError, UsageError
 from edgekit.inspection import inspect, is_bundle
 from edgekit.passes import MODULE_PATH
 from edgekit.report.inspection import inspection_text
@@ -165,3 +166,17 @@ def test_a_bundle_has_its_target_already(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(UsageError, match="is a bundle, made for one target already"):
         inspect(tmp_path, target="cpu")
+
+
+def test_an_engine_that_cannot_run_here_is_judged_by_its_rules(net: str) -> None:
+    try:
+        plugins.load("runtimes", "tensorrt")().version()
+    except EngineError as missing:
+        told = missing.what
+    else:
+        pytest.skip("TensorRT runs here, and is asked itself: pip uninstall tensorrt")
+    found = inspect(net, target="jetson")
+    (engine,) = found.engines
+    assert (engine.takes, engine.by_rules, engine.version) == (True, True, None)
+    assert engine.reason is not None and engine.reason.endswith(told) and found.runs
+    assert "takes it    tensorrt: nothing is documented against it" in inspection_text(found, colour=False, width=200)

@@ -171,3 +171,28 @@ def test_profile_tells_where_each_value_comes_from() -> None:
     assert value["origins"]["tolerance.int8.sqnr_db"].endswith("cpu-base.toml")
     assert value["origins"]["candidates.openvino fp32"].endswith("cpu-openvino.toml")
     assert value["tolerance"]["int8"] == {"sqnr_db": 20.0}
+
+
+def test_a_stand_in_is_the_candidates_own_or_that_of_its_profiles_runtime(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\n[runtime]\nname = "tensorrt"\ncheck_with = "onnxruntime"\n'
+        '[[candidates]]\nname = "a"\n[[candidates]]\nname = "b"\nruntime = "openvino"\n'
+        '[[candidates]]\nname = "c"\ncheck_with = ""\n'
+    )
+    found = {item.name: item.check_with for item in load_target(tmp_path / "mine.toml").candidates}
+    assert found == {"a": "onnxruntime", "b": "", "c": ""}
+
+
+@pytest.mark.parametrize("name", ["jetson", "jetson-orin-nano", "jetson-agx-orin"])
+def test_a_jetson_is_exported_for_anywhere_and_measured_on_itself(name: str) -> None:
+    target = load_target(name)
+    assert (target.measure.where, target.arch, target.runs_here()) == ("device", ("aarch64",), False)
+    assert all((item.runtime, item.check_with) == ("tensorrt", "onnxruntime") for item in target.candidates)
+    dla = [item.name for item in target.candidates if "dla_core" in item.export_options]
+    assert bool(dla) == (name == "jetson-agx-orin")  # the Orin Nano has none
+
+
+def test_a_device_beside_the_targets_own_may_be_allowed() -> None:
+    agx, nano = load_target("jetson-agx-orin").measure, load_target("jetson-orin-nano").measure
+    assert agx.allows("TensorRT") and agx.allows("DLA") and not agx.allows("CPU")
+    assert not nano.allows("DLA")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .manifest import EngineUse, FileRecord, Manifest
+from .manifest import EngineUse, FileRecord, Manifest, Substitute
 from .read import Bundle, Model, SelfTest, open_bundle
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "Manifest",
     "Model",
     "SelfTest",
+    "Substitute",
     "open_bundle",
     "pack",
     "unpack",

@@ -24,9 +24,20 @@ class EngineUse:
     """The engine that opens the artifact, with the session options that were measured."""
 
     name: str  # the runtime's plug-in name
-    version: str  # the engine's, where it was measured
+    version: str  # the engine's, where it was checked and measured; "": it did not run there
     options: Mapping[str, Any]
     install: str  # the line that installs it on a device
+
+
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """What checked the artifact in place of its engine, which could not run where the bundle was made."""
+
+    name: str  # a runtime's plug-in name; the bundle carries its adapter too
+    version: str
+    install: str
+    reason: str  # why not the engine itself, and what was not done in consequence
+    options: Mapping[str, Any] = field(default_factory=dict)  # its session options
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class Manifest:
     arch: tuple[str, ...] = ()  # the machines it was made for; empty: any
     golden_tolerance: Tolerance = field(default_factory=Tolerance)
     golden_samples: int = 0
+    checked_with: Substitute | None = None  # None: the engine itself
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
@@ -90,6 +102,7 @@ class Manifest:
             "calibration": None if self.calibration is None else dict(self.calibration),
             "versions": dict(self.versions),
             "created": self.created,
+            "checked_with": None if self.checked_with is None else _plain(self.checked_with),
             "golden": {"samples": self.golden_samples, "tolerance": self.golden_tolerance.to_json()},
             "files": {name: dataclasses.asdict(self.files[name]) for name in sorted(self.files)},
         }
@@ -141,6 +154,7 @@ class Manifest:
             arch=_strings(table, "arch"),
             golden_tolerance=_tolerance(_get(golden, "tolerance", dict, "golden.")),
             golden_samples=_get(golden, "samples", int, "golden."),
+            checked_with=_substitute(table.get("checked_with")),
             files=files,
         )
         refuse_unsafe_name(manifest.name)
@@ -192,6 +206,20 @@ def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not all(isinstance(item, str) for item in values):
         raise BundleError(f"{MANIFEST}: '{key}' must hold strings, got {values!r:.60}")
     return tuple(values)
+
+
+def _substitute(item: object) -> Substitute | None:
+    """Bundles made before there was one have no such key."""
+    if item is None:
+        return None
+    if not isinstance(item, dict):
+        raise BundleError(f"{MANIFEST}: 'checked_with' must be an object, got {item!r:.60}")
+    words = (_get(item, key, str, "checked_with.") for key in ("name", "version", "install", "reason"))
+    return Substitute(*words, options=_get(item, "options", dict, "checked_with."))
+
+
+def _plain(item: Substitute) -> dict[str, Any]:
+    return {**dataclasses.asdict(item), "options": dict(item.options)}
 
 
 def _specs(table: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:

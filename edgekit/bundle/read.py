@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import stat
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..contracts import Artifact, Feeds, Outputs, Placement, Session, TensorSpec, options_from
-from ..errors import BundleError
+from ..errors import BundleError, EngineError
 from ..measure import npz
 from ..measure.engines import load_runtime
 from ..measure.parity import Parity, ParityMeter
@@ -186,21 +187,28 @@ class Bundle:
         """The session options that were measured, with ``overrides`` in their place."""
         return {**self.manifest.runtime.options, **overrides}
 
-    def session(self, **overrides: Any) -> Model:
+    def session(self, *, substitute: bool = False, **overrides: Any) -> Model:
         """Open the model in its engine with the session options that were measured.
 
         Args:
+            substitute: open it in the runtime that checked it where its engine could not run, with that one's defaults.
             overrides: session options to change: ``threads=2``.
 
         Raises:
-            EngineError: the engine is not installed, or refuses the model.
+            EngineError: the engine is not installed, or refuses the model; or there is no substitute for it.
             UsageError: an option that the runtime does not have.
         """
-        use = self.manifest.runtime
-        runtime = load_runtime(use.name)
+        name, table, artifact = self.manifest.runtime.name, self.options(**overrides), self.artifact
+        if substitute:
+            if self.manifest.checked_with is None:
+                raise EngineError(f"'{self.path}' was checked with {name} itself: it has no substitute for it")
+            name, table = self.manifest.checked_with.name, {**self.manifest.checked_with.options, **overrides}
+        runtime = load_runtime(name)
         version = runtime.version()
-        options = options_from(runtime.Options, self.options(**overrides), f"options of runtime '{use.name}'")
-        return Model(runtime.open(self.artifact, options), version)
+        options = options_from(runtime.Options, table, f"options of runtime '{name}'")
+        if substitute:
+            artifact = dataclasses.replace(artifact, format=runtime.formats[0])
+        return Model(runtime.open(artifact, options), version)
 
     def golden(self) -> list[tuple[Feeds, Outputs]]:
         """A few real inputs, each with PyTorch's outputs for it.
@@ -214,8 +222,8 @@ class Bundle:
             samples.append((inputs, outputs))
         return samples
 
-    def self_test(self, **overrides: Any) -> SelfTest:
-        """Run the golden inputs through the engine here and compare with PyTorch's outputs.
+    def self_test(self, *, substitute: bool = False, **overrides: Any) -> SelfTest:
+        """Run the golden inputs through the engine here, or its substitute, and compare with PyTorch's outputs.
 
         The tolerance is the manifest's on every machine: one that is wider elsewhere would pass what export refuses.
 
@@ -223,7 +231,7 @@ class Bundle:
             EngineError: the engine is not installed, or refuses the model or an input.
         """
         meter = ParityMeter()
-        with self.session(**overrides) as model:
+        with self.session(substitute=substitute, **overrides) as model:
             for feeds, expected in self.golden():
                 meter.add(expected, model.run(feeds))
             parity = meter.result()

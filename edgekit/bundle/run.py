@@ -1,6 +1,7 @@
 """Check, measure and run the model of this folder. Needs Python 3.11, numpy and the model's engine; nothing else.
 
     python run.py                       self-test: the golden inputs against PyTorch's outputs for them
+    python run.py test --substitute     the same in the runtime that checked it where its engine could not run
     python run.py bench                 latency on this machine (--json, --threads, --seconds, --processes)
     python run.py worker                serve a host over standard input and output
 
@@ -46,7 +47,8 @@ def main() -> int:
     """The command line. Returns the exit code: 0 passed, 4 self-test missed, 6 engine missing, 7 bundle damaged."""
     parser = argparse.ArgumentParser(prog="run.py", description="Check, measure and run the model of this folder.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("test", help="compare with PyTorch on the golden inputs (default)")
+    test = commands.add_parser("test", help="compare with PyTorch on the golden inputs (default)")
+    test.add_argument("--substitute", action="store_true", help="in the runtime that stood in for the engine at export")
     bench = commands.add_parser("bench", help="measure the latency on this machine")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     bench.add_argument("--threads", type=int, help="instead of the measured session option")
@@ -62,17 +64,22 @@ def main() -> int:
     try:
         if arguments.command == "worker":
             _floor("measure.worker").main()
-        return _bench(arguments) if arguments.command == "bench" else _self_test()
+        if arguments.command == "bench":
+            return _bench(arguments)
+        return _self_test(getattr(arguments, "substitute", False))
     except _floor("errors").EdgekitError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return int(error.exit_code)
 
 
-def _self_test() -> int:
+def _self_test(substitute: bool) -> int:
     with _floor("bundle").open_bundle(HERE) as bundle:
-        result, use = bundle.self_test(), bundle.manifest.runtime
+        result = bundle.self_test(substitute=substitute)
+        use, other = bundle.manifest.runtime, bundle.manifest.checked_with
     engine = f"{use.name} {result.engine_version}"
-    if result.engine_version != use.version:
+    if substitute:
+        engine = f"{other.name} {result.engine_version}, in place of {use.name}"
+    elif use.version and result.engine_version != use.version:
         engine += f" (measured with {use.version})"
     if not result.passed:
         print(f"self-test FAILED on {engine}: {'; '.join(result.misses)}")

@@ -44,6 +44,7 @@ def write_bundle(
     readme: str,
     runtime_module_file: Path,
     runtime_class: str = "PLUGIN",
+    substitute_module_file: Path | None = None,
     layers: bytes | None = None,
     overwrite: bool = False,
     check: Callable[[Bundle], None] | None = None,
@@ -59,6 +60,7 @@ def write_bundle(
         readme: the text of README.md.
         runtime_module_file: the source file of the engine's adapter.
         runtime_class: the adapter's name in it; in the bundle it is called ``PLUGIN`` as well.
+        substitute_module_file: that of the adapter in ``manifest.checked_with``, which calls it ``PLUGIN``.
         layers: the content of layers.json (`edgekit.layers`), by which a profile is mapped back to the graph.
         overwrite: replace a bundle that is there.
         check: called with the finished bundle before it is put in place; what it raises ends the writing.
@@ -75,6 +77,9 @@ def write_bundle(
             place_files(model_dir, folder / "model")
             samples = _write_golden(golden, folder / "golden")
             place_runner(folder, runtime_module_file, runtime_class, manifest.runtime.name)
+            if substitute_module_file is not None and manifest.checked_with is not None:
+                place = folder / "runtime" / "edgekit" / "runtimes" / f"{manifest.checked_with.name}.py"
+                shutil.copyfile(substitute_module_file, place)
             (folder / "README.md").write_text(readme, encoding="utf-8")
             if layers is not None:
                 (folder / LAYERS).write_bytes(layers)

@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from .console import Console
-from .options import define, input_options, target_option
+from .options import define, input_options, range_option, target_option
 
 EXAMPLE = """
 edgekit export net.py:build --target cpu --data digits.npz --metric top1 --max-drop 0.005
 edgekit export ./my-bert --target cpu --dynamic input_ids:1 --dynamic attention_mask:1
 edgekit export model.onnx --target raspberry-pi-5 --data samples.npz -o model.edgekit
 edgekit export model.onnx --target raspberry-pi-5 --data samples.npz --device ssh://pi@raspberrypi
+edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --range batch=1..4..16
 """
 
 
@@ -40,6 +41,7 @@ edgekit export model.onnx --target raspberry-pi-5 --data samples.npz --device ss
     help="Loosen a parity bound by name: sqnr_db=15, or int8.sqnr_db=15 for one precision. Repeat for several.",
 )
 @input_options
+@range_option
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
 @click.option("--threads", type=int, metavar="N", help="Fix the number of threads. Default: the fastest, measured.")
 @click.option(
@@ -81,5 +83,7 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     console.show(value, lambda: export_text(result, console.colour, console.width))
     if result.measured is None:
         console.hint(f"Next: edgekit bench {result.bundle}")
+    elif result.pick.checked_with:
+        console.hint(f"Next: edgekit build {result.bundle} --device ssh://…")
     else:
         console.hint(f"Next: copy {result.bundle} to the device and run it there: python run.py bench")

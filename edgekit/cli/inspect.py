@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from .console import Console
-from .options import define, input_options, target_option
+from .options import define, input_options, range_option, target_option
 
 EXAMPLE = """
 edgekit inspect net.py:build
-edgekit inspect model.onnx --target cpu
+edgekit inspect model.onnx --target jetson
 edgekit inspect build.edgekit
 """
 
@@ -18,6 +18,7 @@ edgekit inspect build.edgekit
 @click.argument("source")
 @target_option(required=False)
 @input_options
+@range_option
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
 def command(
     console: Console,
@@ -25,17 +26,27 @@ def command(
     target: str | None,
     inputs: tuple[str, ...],
     dynamic: tuple[str, ...],
+    ranges: tuple[str, ...],
     task: str | None,
 ) -> None:
     """Operators, parameters, MACs and memory; what would not run where.
 
     SOURCE is what export takes, or a bundle. With --target, each of its engines is asked whether it takes the model;
-    operators that one does not take are listed in its own words (exit 5 where none takes it).
+    operators that one does not take are listed in its own words (exit 5 where none takes it). An engine that cannot run
+    here is judged by its documented rules, as far as edgekit has them, and it says so.
     """
     from ..inspection import inspect
     from ..report.inspection import inspection_text
 
-    found = inspect(source, target=target, inputs=inputs, dynamic=dynamic, task=task, progress=console.progress)
+    found = inspect(
+        source,
+        target=target,
+        inputs=inputs,
+        dynamic=dynamic,
+        ranges=ranges,
+        task=task,
+        progress=console.progress,
+    )
     console.show(found.to_json(), lambda: inspection_text(found, console.colour, console.width))
     if found.runs is False:
         console.complain(f"no engine of target '{found.target}' takes this model")

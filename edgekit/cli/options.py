@@ -71,6 +71,18 @@ def target_option(*, required: bool) -> Callable[[Function], Function]:
     )
 
 
+def range_option(function: Function) -> Function:
+    """``--range``, for engines that plan for the sizes of free dimensions."""
+    option = click.option(
+        "--range",
+        "ranges",
+        multiple=True,
+        metavar="DIM=MIN..OPT..MAX",
+        help="Sizes of a free dimension, for engines that plan for them. Repeat for several.",
+    )
+    return option(function)
+
+
 def input_options(function: Function) -> Function:
     """``--input`` and ``--dynamic``, for a source that does not tell its inputs."""
     for option in (

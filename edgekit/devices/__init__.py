@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..contracts import Artifact, Feeds, Progress
 from ..measure.client import Worker
+from ..measure.telling import Listener
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -31,7 +32,14 @@ class Device(AbstractContextManager["Device"], Protocol):
         """
         ...
 
-    def open(self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
+    def open(
+        self,
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds] = (),
+        told: Listener | None = None,
+    ) -> Worker:
         """A fresh process there with ``artifact`` open in ``runtime``.
 
         Args:
@@ -39,6 +47,7 @@ class Device(AbstractContextManager["Device"], Protocol):
             runtime: a runtime's plug-in name.
             options: session options, a table or the runtime's ``Options``.
             feeds: the inputs to measure with, in rotation; without any the worker can only ``run``.
+            told: called when the engine says how far it is with opening the model.
 
         Raises:
             EngineError: the device is unreachable, the engine is missing there or refuses the model, or it crashed.

@@ -46,6 +46,7 @@ class Part:
     version: str | None  # None: not usable
     problem: str | None
     install: str  # the line to type on the device
+    by_pip: bool = True  # False: the system brings it, and wheels sent from here would not do
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class DeviceReport:
     @property
     def packages(self) -> list[str]:
         """What pip calls numpy and the engines."""
-        lines = [part.install.partition(" install ")[2] for part in (self.numpy, *self.engines)]
+        parts = [part for part in (self.numpy, *self.engines) if part.by_pip]
+        lines = [part.install.partition(" install ")[2] for part in parts]
         return list(dict.fromkeys(word for line in lines for word in line.split()))
 
     def to_json(self) -> dict[str, Any]:
@@ -150,20 +152,26 @@ def _runtimes(target: str | Path | None, machine: str) -> list[str]:
         every = [load_target(path) for path in plugins.target_files().values()]
         profiles = [item for item in every if not item.abstract and (not item.arch or machine in item.arch)]
     names = [item.runtime for profile in profiles for item in profile.candidates_for(machine)]
-    return [name for name in dict.fromkeys(names) if name not in _HOST_ONLY]
+    usual = [name for name in dict.fromkeys(names) if name not in _HOST_ONLY]
+    # What the system brings is looked for where a target is named: most devices have not the hardware for it.
+    return usual if target is not None else [name for name in usual if _by_pip(name)]
+
+
+def _by_pip(runtime: str) -> bool:
+    return bool(getattr(plugins.load("runtimes", runtime), "by_pip", True))
 
 
 def _engine(remote: RemoteDevice, name: str, has_numpy: bool) -> Part:
     adapter = plugins.load("runtimes", name)
     line = f"{remote.session.python} -m {adapter.install}"
     if not has_numpy:
-        return Part(name, None, "cannot be tried without numpy", line)
+        return Part(name, None, "cannot be tried without numpy", line, _by_pip(name))
     with work_folder() as folder:
         source = Path(str(sys.modules[adapter.__module__].__file__))
         vendor_floor(folder / "edgekit", source, adapter.__qualname__, name)
         copy = remote.session.push(folder)
     version, problem = _try(remote, _ENGINE.format(name=name), copy)
-    return Part(name, version, problem, line)
+    return Part(name, version, problem, line, _by_pip(name))
 
 
 def _try(remote: RemoteDevice, code: str, folder: str) -> tuple[str | None, str | None]:

@@ -11,6 +11,7 @@ from .. import plugins
 from ..contracts import Artifact, Feeds, Progress
 from ..measure import machine
 from ..measure.client import Worker
+from ..measure.telling import Listener
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -33,7 +34,14 @@ class LocalDevice:
     def push(self, bundle: Bundle, progress: Progress) -> None:
         """Do nothing: it is here."""
 
-    def open(self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
+    def open(
+        self,
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds] = (),
+        told: Listener | None = None,
+    ) -> Worker:
         """Start a worker here. See `devices.Device.open`.
 
         Raises:
@@ -41,7 +49,7 @@ class LocalDevice:
             EngineError: the engine is missing, refuses the model, or crashed.
         """
         adapter = plugins.load("runtimes", runtime)
-        return Worker(_COMMAND, artifact, f"{adapter.__module__}:{adapter.__qualname__}", options, feeds)
+        return Worker(_COMMAND, artifact, f"{adapter.__module__}:{adapter.__qualname__}", options, feeds, told)
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from ..bundle import Bundle
 from ..contracts import Artifact, Feeds, Progress
 from ..errors import EngineError
 from ..measure.client import Worker
+from ..measure.telling import Listener
 from ._session import Session, explain
 from ._transport import Transport
 
@@ -62,7 +63,14 @@ class RemoteDevice:
                     bundle.folder, lambda done, total: progress.step(done, total, "bytes")
                 )
 
-    def open(self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
+    def open(
+        self,
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds] = (),
+        told: Listener | None = None,
+    ) -> Worker:
         """A worker of the bundle that holds ``artifact``, by the bundle's own ``run.py``. See `devices.Device.open`.
 
         Raises:
@@ -73,7 +81,7 @@ class RemoteDevice:
             if artifact.path.is_relative_to(folder):
                 there = f"{copy}/{artifact.path.relative_to(folder).as_posix()}"
                 moved = dataclasses.replace(artifact, path=Path(there))
-                return RemoteWorker(self.session, copy, moved, runtime, options, feeds)
+                return RemoteWorker(self.session, copy, moved, runtime, options, feeds, told)
         raise ValueError(f"'{artifact.path}' is in no bundle that was pushed to {self.url}")
 
     def execute(self, words: list[str], folder: str, timeout_s: float) -> dict[str, Any]:
@@ -129,10 +137,18 @@ class RemoteWorker(Worker):
         runtime: the adapter's name in the bundle.
         options: session options.
         feeds: the inputs to measure with.
+        told: called when the engine says how far it is with opening the model.
     """
 
     def __init__(
-        self, session: Session, copy: str, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds]
+        self,
+        session: Session,
+        copy: str,
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds],
+        told: Listener | None = None,
     ) -> None:
         self._device = session
         environment = "" if session.packages is None else f"PYTHONPATH={shlex.quote(session.packages)} "
@@ -141,7 +157,7 @@ class RemoteWorker(Worker):
             f"timeout -k 10 {session.limit_s} {shlex.quote(session.python)} -P run.py worker; exit $?"
         )
         command = session.transport.argv(script)
-        super().__init__(command, artifact, runtime, options, feeds)
+        super().__init__(command, artifact, runtime, options, feeds, told)
 
     def _died(self, command: str) -> EngineError:
         code = self._process.wait()

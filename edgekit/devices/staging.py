@@ -54,7 +54,7 @@ class StagingDevice:
         )
         return RemoteWorker(self._remote.session, copy, moved, runtime, options, feeds)
 
-    def self_test(self, folder: Path) -> str:
+    def self_test(self, folder: Path, *, substitute: bool = False) -> str:
         """Run a bundle's ``run.py`` there, and return the line it prints.
 
         Raises:
@@ -62,7 +62,8 @@ class StagingDevice:
             EngineError: the connection is lost.
         """
         copy = self._remote.session.push(folder)
-        done = self._remote.execute(["run.py"], copy, SELF_TEST_TIMEOUT_S)
+        command = ["run.py", *(["test", "--substitute"] if substitute else [])]
+        done = self._remote.execute(command, copy, SELF_TEST_TIMEOUT_S)
         if done["code"]:
             words = (done["err"] or done["out"]).strip().splitlines()
             raise ParityError(

@@ -26,6 +26,7 @@ from .peaks import Peaks
 from .peaks import from_json as peaks_from_json
 from .protocol import artifact_to_json, error_from_json, placement_from_json, read_message, write_message
 from .state import Snapshot
+from .telling import Listener
 
 _CLOSE_S = 5.0  # how long an engine may take to free its memory before the process is killed
 _STDERR_LINES = 5
@@ -61,6 +62,7 @@ class Worker:
         runtime: the engine's adapter, as `engines.load_runtime` takes it.
         options: session options, a table or the runtime's ``Options``.
         feeds: the inputs to measure with, in rotation; without any, only `run` works.
+        told: called when the engine says how far it is with opening the model.
 
     Attributes:
         snapshots: the machine's state between the blocks of `measure`, at most one every `state.INTERVAL_S`.
@@ -73,9 +75,16 @@ class Worker:
     """
 
     def __init__(
-        self, command: Sequence[str], artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()
+        self,
+        command: Sequence[str],
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds] = (),
+        told: Listener | None = None,
     ) -> None:
         self.runtime = runtime
+        self._told = told
         self.snapshots: list[Snapshot] = []
         self.snapshot_costs_s: list[float] = []
         self.unread: dict[str, str] = {}
@@ -214,6 +223,10 @@ class Worker:
         try:
             write_message(requests, {"command": command, **values}, blobs)
             message = read_message(replies)
+            while message is not None and "told" in message[0]:
+                if self._told is not None:
+                    self._told(message[0]["told"]["doing"], message[0]["told"]["share"])
+                message = read_message(replies)
         except OSError:
             message = None
         if message is None:

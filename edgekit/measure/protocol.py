@@ -2,8 +2,8 @@
 
 A message is one line of JSON, then the binary blobs whose lengths its key ``blobs`` lists. The host sends
 ``{"command": NAME, …}``; the worker answers each with ``{"ok": {…}}``, or with ``{"error": {…}}`` as `error_to_json`
-writes it. Arrays travel as blobs, so the two sides need not share a file system; only the artifact is named by a path,
-which is the worker's.
+writes it. Before that it may say how far it is, as often as it likes: ``{"told": {"doing", "share"}}``. Arrays travel
+as blobs, so the two sides need not share a file system; only the artifact is named by a path, which is the worker's.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ outlives no host, however that one died.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -31,6 +32,7 @@ from .protocol import (
     read_message,
     write_message,
 )
+from .telling import listening
 
 MIN_PROFILED_RUNS, MAX_PROFILED_RUNS = 5, 500
 
@@ -38,6 +40,11 @@ MIN_PROFILED_RUNS, MAX_PROFILED_RUNS = 5, 500
 def main() -> NoReturn:
     """Serve until the end of the input."""
     requests, replies = _claim_standard_streams()
+
+    def listener(doing: str, share: float | None) -> None:
+        with contextlib.suppress(OSError):  # the host is gone, and this process about to end
+            write_message(replies, {"told": {"doing": doing, "share": share}})
+
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the host decides
     server = _Server()
@@ -46,7 +53,8 @@ def main() -> NoReturn:
     while True:
         header, blobs = inbox.get()
         try:
-            answer, payload = server.handle(header, blobs)
+            with listening(listener):
+                answer, payload = server.handle(header, blobs)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises goes to the host, which raises it there
             traceback.print_exc()
             write_message(replies, {"error": error_to_json(error)})

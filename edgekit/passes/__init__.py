@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,8 @@ class PassContext:
     progress: Progress = field(default_factory=Quiet)
     # Ranges of the float graph's tensors that were calibrated before, by method: candidates of one export share them.
     ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    # Free dimension → its smallest, usual and largest size, where the user states them: engines that plan need it.
+    dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

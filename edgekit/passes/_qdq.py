@@ -37,9 +37,14 @@ class Scheme:
     per_channel: bool = True
     symmetric: bool = False  # activations: zero point in the middle, ranges widened to match
     reduce_range: bool = False  # weights in 7 bits, for x86 CPUs without VNNI, whose U8S8 products saturate
+    bias: str = "int32"  # or "float": engines that add it to the dequantized products
 
     def __post_init__(self) -> None:
-        for field, allowed in (("activations", _DTYPES), ("weights", ("int8", "uint8"))):
+        for field, allowed in (
+            ("activations", _DTYPES),
+            ("weights", ("int8", "uint8")),
+            ("bias", ("int32", "float")),
+        ):
             got = getattr(self, field)
             if got not in allowed:
                 raise ValueError(f"'{field}' must be one of {', '.join(allowed)}, got '{got}'")
@@ -224,7 +229,8 @@ class _Inserter:
         assert item.weight is not None
         weights, name = _constant_of(node, item.weight)
         adder = item.bias_of or node
-        bias = None if item.bias is None else _constant_of(adder, item.bias)[0]
+        whole_bias = item.bias is not None and scheme.bias == "int32"
+        bias = _constant_of(adder, item.bias)[0] if whole_bias and item.bias is not None else None
         input_scale = self._scale_of_input(node)
         axis = item.axis if scheme.per_channel else None
         least = None if bias is None else np.asarray(np.abs(bias) / (input_scale * _BIAS_LIMIT), np.float32)

@@ -28,6 +28,7 @@ class Options:
     per_channel: bool = True
     symmetric: bool = False  # activations; an asymmetric range also does the work of a Relu
     reduce_range: bool = False  # 7-bit weights, for x86 CPUs without VNNI
+    bias: str = "int32"  # "float" for engines that cannot dequantize one (TensorRT)
     method: str = "percentile"  # what measures best over the example models: benchmarks/calibration_methods.py
     percentile: float = 99.999  # for method "percentile": how much of a tensor's values is kept at each end
     op_types: tuple[str, ...] = DEFAULT_OP_TYPES
@@ -44,7 +45,7 @@ class Options:
 
     def scheme(self) -> Scheme:
         """The integers' dtypes."""
-        return Scheme(self.activations, self.weights, self.per_channel, self.symmetric, self.reduce_range)
+        return Scheme(self.activations, self.weights, self.per_channel, self.symmetric, self.reduce_range, self.bias)
 
 
 class QuantizeStatic(GraphPass):

@@ -21,7 +21,7 @@ def bundle_text(facts: Mapping[str, Any], what: str) -> str:
         (
             facts["bundle"],
             f"{what}: {facts['files']} files, {units.size(facts['size_bytes'])}",
-            f"{facts['target']}, {runtime['name']} {runtime['version']}, {facts['precision']}",
+            f"{facts['target']}, {_engine(runtime)}, {facts['precision']}",
             f"sha256 {facts['sha256'][:12]}",
         )
     )
@@ -30,7 +30,7 @@ def bundle_text(facts: Mapping[str, Any], what: str) -> str:
 def self_test_text(test: SelfTest, manifest: Manifest) -> str:
     """How the golden inputs did."""
     engine = f"{manifest.runtime.name} {test.engine_version}"
-    if test.engine_version != manifest.runtime.version:
+    if manifest.runtime.version and test.engine_version != manifest.runtime.version:
         engine += f" (measured with {manifest.runtime.version})"
     verdict = "passed" if test.passed else "MISSED"
     found = f"{units.decibels(test.parity.sqnr_db)}, max abs {units.number(test.parity.max_abs)}"
@@ -64,7 +64,8 @@ def manifest_text(path: str, manifest: Mapping[str, Any], colour: bool, width: i
         ("bundle", f"{path}   {units.size(model_bytes)} model, {len(manifest['files'])} files"),
         ("source", source_line(manifest["source"])),
         ("target", f"{manifest['target']}, made {manifest['created']}"),
-        ("runtime", f"{runtime['name']} {runtime['version']}, {manifest['precision']}   {options}"),
+        ("runtime", f"{_engine(runtime)}, {manifest['precision']}   {options}"),
+        ("checked", _substitute(manifest.get("checked_with"))),
         ("inputs", ", ".join(tensor_line(item) for item in manifest["inputs"])),
         ("outputs", ", ".join(tensor_line(item) for item in manifest["outputs"])),
         ("placement", placement_text(manifest["placement"])),
@@ -80,6 +81,15 @@ def _parity(parity: Mapping[str, Any]) -> str:
     parts = [units.decibels(sqnr)] if sqnr is not None else []
     parts += [f"{key} {units.number(parity[key])}" for key in ("max_abs", "rel_l2") if parity.get(key) is not None]
     return ", ".join(parts) + (f" to {parity['reference']}" if parity.get("reference") else "")
+
+
+def _engine(runtime: Mapping[str, Any]) -> str:
+    """Name and version; without a version where it did not run when the bundle was made."""
+    return f"{runtime['name']} {runtime['version']}".rstrip()
+
+
+def _substitute(item: Mapping[str, Any] | None) -> str:
+    return f"with {item['name']} {item['version']}, not in its engine: {item['reason']}" if item else ""
 
 
 def _metric(metric: Mapping[str, Any] | None) -> str:

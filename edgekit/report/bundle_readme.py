@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..bundle import Substitute
 from ..contracts import TensorSpec
 
 
@@ -18,6 +19,8 @@ def bundle_readme(
     outputs: Sequence[TensorSpec],
     parity: str,
     measured: str,
+    substitute: Substitute | None = None,
+    note: str = "",
 ) -> str:
     """Markdown for people who get the bundle and have never heard of edgekit.
 
@@ -31,9 +34,20 @@ def bundle_readme(
         outputs: the model's outputs.
         parity: one line: how far it is from the reference.
         measured: one line: what was measured where, or why nothing was.
+        substitute: what checked it where its engine could not run.
+        note: what else is worth knowing about installing the engine.
     """
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
     rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
+    other = ""
+    if substitute is not None:
+        other = f"""
+The first start on a device prepares the model for it, which may take minutes; later starts do not.
+On a machine that cannot run the engine, the numerics can be checked all the same, as they were when this was made:
+
+    {substitute.install} numpy
+    python run.py test --substitute      # in {substitute.name}
+"""
     rows += [f"| out | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in outputs]
     return f"""# {name}
 
@@ -42,7 +56,7 @@ A model for target `{target}` in {precision}, made by edgekit. It needs Python 3
     {install} numpy
     python run.py            # self-test: checks every file's hash, then the answers against the golden ones
     python run.py bench      # latency on this machine
-
+{note and chr(10) + note + chr(10)}{other}
 In an app (put this folder on `sys.path`, or copy it into the app):
 
 ```python

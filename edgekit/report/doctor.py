@@ -38,9 +38,12 @@ def doctor_text(report: Report, colour: bool, width: int) -> str:
         lines.append(line if engine.reason is None else ink.faint(line))
         lines += [f"      {ink.bad(part)}" for part in wrap(engine.reason or "", width - 6) if part]
     lines += ["", ink.label("targets")]
-    rows = [[f"  {item.name}", "ready" if item.ready else "not ready", item.measured or ""] for item in report.targets]
-    for target, line in zip(report.targets, table(rows, "<<<"), strict=True):
-        lines.append(line if target.ready else ink.bad(line))
+    rows = [[f"  {item.name}", "ready" if item.ready else "not ready"] for item in report.targets]
+    for target, line in zip(report.targets, table(rows, "<<"), strict=True):
+        beside = f"{line}   {target.measured or ''}".rstrip()
+        fits = len(beside) <= width
+        lines.append((beside if fits else line) if target.ready else ink.bad(beside if fits else line))
+        lines += [] if fits else [f"      {part}" for part in wrap(target.measured or "", width - 6)]
         lines += [f"      {part}" for need in target.needs for part in wrap(need, width - 6)]
         lines += [f"      {ink.label(command)}" for command in target.install]
     for problem in report.problems:
@@ -58,7 +61,8 @@ def targets_text(rows: list[dict[str, Any]], colour: bool, width: int) -> str:
 def profile_text(profile: dict[str, Any], colour: bool, width: int) -> str:
     """A target's profile after inheritance: each value with the file it came from."""
     ink = Ink(colour)
-    lines = labelled(profile["name"], profile["description"], ink, width)
+    indent = max(len(profile["name"]) + 3, 12)
+    lines = labelled(profile["name"], profile["description"], ink, width, indent)
     lines += labelled("files", " ← ".join(short_path(item) for item in profile["files"]), ink, width)
     rows = [[f"  {key}", _toml(value), _origin(key, profile["origins"])] for key, value in _flat(profile)]
     key_width = max(len(row[0]) for row in rows)

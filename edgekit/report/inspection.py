@@ -54,8 +54,9 @@ def _costs(cost: Analysis, ink: Ink, width: int) -> list[str]:
 def _engine(item: Acceptance, ink: Ink, width: int) -> list[str]:
     name = f"{item.runtime} {item.version}" if item.version else item.runtime
     if item.takes:
-        return labelled("takes it", name, ink, width)
-    lines = labelled("refuses it" if item.version else "not asked", f"{name}: {item.reason}", ink, width)
+        return labelled("takes it", f"{name}: {item.reason}" if item.reason else name, ink, width)
+    asked = item.version or item.by_rules
+    lines = labelled("refuses it" if asked else "not asked", f"{name}: {item.reason}", ink, width)
     for refusal in item.refusals:
         lines += _refusal(refusal, ink, width)
     lines += [f"    {stray}" for stray in item.elsewhere]
@@ -69,8 +70,8 @@ def _refusal(item: Refusal, ink: Ink, width: int) -> list[str]:
     more = len(item.modules) - _MODULES_SHOWN
     where = f"  ({modules}{f' and {more} more' if more > 0 else ''})" if modules else ""
     times = f" x{item.count}" if item.count > 1 else ""
-    head = f"{ink.bad(item.op_type + times)}{where}"
+    head = f"{ink.bad((item.op_type or 'graph') + times)}{where}"
     return [
         f"    {head}",
-        *(f"        {line}" for part in (item.signature, item.words) for line in wrap(part, width - 8)),
+        *(f"        {line}" for part in (item.signature, item.words) if part for line in wrap(part, width - 8)),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +116,33 @@ def parse_dynamic(text: str, inputs: Sequence[tuple[str, int]], usual: dict[tupl
     axis %= rank
     default = usual.get((name, axis), "batch" if axis == 0 else f"{name.replace('.', '_')}_dim{axis}")
     return FreeAxis(name, axis, match["dim"] or default, chosen=match["dim"] is not None)
+
+
+def parse_ranges(texts: Sequence[str], sizes: Mapping[str, int]) -> dict[str, tuple[int, int, int]]:
+    """Read the ``--range`` flags, ``DIM=MIN..OPT..MAX`` or ``DIM=MIN..MAX``, which is tuned for the example's size.
+
+    Args:
+        texts: the flags.
+        sizes: free dimension of the model → its size in the example inputs.
+
+    Raises:
+        UsageError: not of that form, not in order, or no free dimension of the model.
+    """
+    found: dict[str, tuple[int, int, int]] = {}
+    for text in texts:
+        match = re.fullmatch(r"(?P<dim>[^=]+)=(?P<min>\d+)(?:\.\.(?P<opt>\d+))?\.\.(?P<max>\d+)", text)
+        if match is None:
+            raise UsageError(f"--range '{text}' has not the form DIM=MIN..OPT..MAX", fix="E.g. --range batch=1..8..32")
+        dim = match["dim"]
+        if dim not in sizes:
+            fix = suggestion(dim, sizes) if sizes else "It has none: name one with --dynamic."
+            raise UsageError(f"--range '{text}': '{dim}' is no free dimension of the model", fix=fix)
+        low, high = int(match["min"]), int(match["max"])
+        usual = int(match["opt"]) if match["opt"] else min(max(sizes[dim], low), high)
+        if not 1 <= low <= usual <= high:
+            raise UsageError(f"--range '{text}': 1 <= MIN <= OPT <= MAX must hold, got {low}, {usual}, {high}")
+        found[dim] = (low, usual, high)
+    return found
 
 
 def flag_for(name: str, array: Array | None) -> str:

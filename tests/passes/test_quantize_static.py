@@ -239,3 +239,17 @@ def test_a_large_bias_raises_the_weights_scale() -> None:
         ir.to_proto(quantize(model).model).SerializeToString(), providers=["CPUExecutionProvider"]
     )
     assert session.run(None, SAMPLES[0])[0][0, 0] == pytest.approx(50.0, rel=0.01)
+
+
+def test_a_bias_may_stay_in_float(float_model: ir.Model, tmp_path: Path) -> None:
+    """As TensorRT wants it: no integers but the activations and the weights, and no zero point but 0."""
+    result = quantize(float_model, Options(activations="int8", symmetric=True, bias="float"))
+    kinds = {value.const_value.dtype for value in result.model.graph.initializers.values() if value.const_value}
+    assert ir.DataType.INT32 not in kinds and ir.DataType.INT8 in kinds and ir.DataType.UINT8 not in kinds
+    for node in result.model.graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = ir.convenience.get_const_tensor(node.inputs[2])
+            assert zero is not None and not zero.numpy().any()
+    want, _ = outputs(float_model, tmp_path)
+    got, _ = outputs(result.model, tmp_path)
+    assert sqnr_db(want, got) > 25

@@ -17,7 +17,7 @@ import pytest
 
 from edgekit.contracts import Artifact, Tolerance, options_from
 from edgekit.errors import EngineError, UsageError
-from edgekit.runtimes import _cuda
+from edgekit.runtimes import _cuda_driver
 from edgekit.runtimes.onnxruntime_cuda import OnnxRuntimeCuda, provider_options, settings
 from edgekit.testing.runtimes import RuntimeCase, RuntimeConformance
 
@@ -197,8 +197,8 @@ def test_options_that_change_nothing_are_known() -> None:
 
 def test_without_a_driver(monkeypatch: pytest.MonkeyPatch, linear: Artifact) -> None:
     """The driver's library is really not found: under a name that no machine has."""
-    monkeypatch.setattr(_cuda, "_LIBRARY", "libcuda.so.none")
-    _cuda.load.cache_clear()
+    monkeypatch.setattr(_cuda_driver, "_LIBRARY", "libcuda.so.none")
+    _cuda_driver.load.cache_clear()
     try:
         for call in (OnnxRuntimeCuda().version, lambda: OnnxRuntimeCuda().open(linear, Options())):
             with pytest.raises(EngineError) as raised:
@@ -209,7 +209,7 @@ def test_without_a_driver(monkeypatch: pytest.MonkeyPatch, linear: Artifact) -> 
             )
             assert raised.value.exit_code == 6
     finally:
-        _cuda.load.cache_clear()
+        _cuda_driver.load.cache_clear()
 
 
 def test_two_builds_at_once(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_two_builds_at_once(tmp_path: Path) -> None:
 
 
 class FakeDriver:
-    """NVIDIA's driver library as a machine of each kind would have it: the calls that `_cuda` makes, in C's manner."""
+    """NVIDIA's driver library as a machine of each kind would have it: the calls that `_cuda_driver` makes, in C's manner."""
 
     def __init__(self, cuda: int = 13000, gpus: int = 1, init: int = 0, capability: tuple[int, int] = (9, 0)) -> None:
         self.cuda, self.gpus, self.init, self.capability = cuda, gpus, init, capability
@@ -266,14 +266,14 @@ class FakeDriver:
 
 
 def test_a_driver_describes_its_gpus() -> None:
-    found = _cuda.CudaDriver(FakeDriver(cuda=13010)).describe()
-    assert found == _cuda.Driver((13, 1), (_cuda.Gpu("NVIDIA Test", (9, 0), 80 << 30),))
+    found = _cuda_driver.CudaDriver(FakeDriver(cuda=13010)).describe()
+    assert found == _cuda_driver.Driver((13, 1), (_cuda_driver.Gpu("NVIDIA Test", (9, 0), 80 << 30),))
 
 
 def test_a_driver_too_old_names_the_cuda_that_is_needed() -> None:
-    driver = _cuda.CudaDriver(FakeDriver(cuda=12040)).describe()
+    driver = _cuda_driver.CudaDriver(FakeDriver(cuda=12040)).describe()
     with pytest.raises(EngineError) as raised:
-        _cuda.require(driver, "onnxruntime-gpu 1.31.1", "13.0")
+        _cuda_driver.require(driver, "onnxruntime-gpu 1.31.1", "13.0")
     assert str(raised.value) == (
         "NVIDIA's driver is too old: it runs CUDA up to 12.4, and onnxruntime-gpu 1.31.1 is built for CUDA 13.0. "
         "Install a driver for CUDA 13, 580 or later, or a build of the engine for CUDA 12."
@@ -283,7 +283,10 @@ def test_a_driver_too_old_names_the_cuda_that_is_needed() -> None:
 @pytest.mark.parametrize("cuda", [13000, 13020, 14000])
 def test_a_driver_that_is_new_enough(cuda: int) -> None:
     """Every later one, and every minor version of the same."""
-    assert _cuda.require(_cuda.CudaDriver(FakeDriver(cuda=cuda)).describe(), "x", "13.1").name == "NVIDIA Test"
+    assert (
+        _cuda_driver.require(_cuda_driver.CudaDriver(FakeDriver(cuda=cuda)).describe(), "x", "13.1").name
+        == "NVIDIA Test"
+    )
 
 
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,27 +295,27 @@ def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(
             EngineError, match=r"NVIDIA's driver finds no GPU \(CUDA_VISIBLE_DEVICES is ''\)\. This needs"
         ):
-            _cuda.CudaDriver(library).describe()
+            _cuda_driver.CudaDriver(library).describe()
 
 
 @pytest.mark.parametrize(("init", "message"), [(803, "do not fit together"), (999, "cuInit says error 999")])
 def test_a_driver_that_does_not_work(init: int, message: str) -> None:
     with pytest.raises(EngineError, match=message):
-        _cuda.CudaDriver(FakeDriver(init=init))
+        _cuda_driver.CudaDriver(FakeDriver(init=init))
 
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    driver = _cuda.CudaDriver(FakeDriver()).describe()
+    driver = _cuda_driver.CudaDriver(FakeDriver()).describe()
     with pytest.raises(EngineError, match="there is no GPU 3; this machine has 0: NVIDIA Test"):
-        _cuda.require(driver, "x", "13.0", 3)
+        _cuda_driver.require(driver, "x", "13.0", 3)
 
 
 def test_a_build_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """The installed onnxruntime is one; only the driver is made up."""
     if "onnxruntime-gpu" in {item.name for item in importlib.metadata.distributions()}:
         pytest.skip("onnxruntime-gpu is installed here: pip install onnxruntime instead")
-    monkeypatch.setattr(_cuda, "load", lambda: _cuda.CudaDriver(FakeDriver()))
+    monkeypatch.setattr(_cuda_driver, "load", lambda: _cuda_driver.CudaDriver(FakeDriver()))
     with pytest.raises(EngineError) as raised:
         OnnxRuntimeCuda().version()
     assert "that is installed is a build without CUDA. Replace it: pip uninstall -y onnxruntime && " in str(
@@ -356,4 +359,4 @@ def test_memory_is_asked_of_the_driver() -> None:
         def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:  # noqa: N802
             return self._set(free, 5 << 30)
 
-    assert _cuda.CudaDriver(Memory()).free_bytes(0) == 5 << 30
+    assert _cuda_driver.CudaDriver(Memory()).free_bytes(0) == 5 << 30
