@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from . import plugins
-from .candidates import takes_program
+from .candidates import has_option, takes_program
 from .contracts import Placement, Progress, Quiet, Runtime, options_from
-from .errors import EdgekitError, EngineError
+from .errors import EdgekitError, EngineError, PlacementError
 from .exporters import Checks
 from .passes import PassContext, module_path
+from .placing import refusal
 from .target import Candidate, Target
 
 if TYPE_CHECKING:
@@ -88,13 +89,19 @@ class _Asked:
     source: Source | None
     dimensions: Mapping[str, tuple[int, int, int]]
 
-    def context(self, runtime: str, workdir: Path) -> PassContext:
-        """For an exporter."""
-        return PassContext(arch=self.target.device_arch(), runtime=runtime, workdir=workdir, dimensions=self.dimensions)
+    def context(self, candidate: Candidate, workdir: Path) -> PassContext:
+        """For a candidate's exporter."""
+        return PassContext(
+            arch=self.target.device_arch(),
+            runtime=candidate.runtime,
+            workdir=workdir,
+            target=self.target.name,
+            device=next(iter(self.target.devices_of(candidate)), ""),
+            dimensions=self.dimensions,
+        )
 
 
 def _ask(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, progress: Progress) -> Acceptance:
-    target = asked.target
     runtime: Runtime = plugins.load("runtimes", candidate.runtime)()
     try:
         version = runtime.version()
@@ -106,20 +113,25 @@ def _ask(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, pro
     try:
         given = asked.source if by_program and asked.source is not None else model
         placement = _open(given, runtime, candidate, asked, folder / "whole")
+    except PlacementError as error:
+        return Acceptance(runtime.name, version, False, error.what, elsewhere=error.details)
     except EngineError as error:
         if by_program:
             return Acceptance(runtime.name, version, False, _words(error))
         refusals = tuple(_refusals(model, runtime, candidate, asked, folder, progress))
         return Acceptance(runtime.name, version, False, _words(error), refusals)
-    allowed = target.measure.device
-    strays = [node for node in placement.nodes if not target.measure.allows(node.device)]
-    return Acceptance(
-        runtime.name,
-        version,
-        takes=not strays,
-        reason=f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {allowed}" if strays else None,
-        elsewhere=tuple(f"{node.op_type}  ({node.name})  {node.reason or node.device}" for node in strays),
-    )
+    refused = _refused(placement, model, candidate, asked.target)
+    if refused is None:
+        return Acceptance(runtime.name, version, True)
+    return Acceptance(runtime.name, version, False, refused.what, elsewhere=refused.details)
+
+
+def _refused(
+    placement: Placement, model: ir.Model | Source, candidate: Candidate, target: Target
+) -> PlacementError | None:
+    nodes = model.graph if isinstance(model, ir.Model) else ()
+    modules = {node.name or "": module_path(node) for node in nodes}
+    return refusal(placement, devices=target.devices_of(candidate), target=target.name, modules=modules)
 
 
 def _by_rules(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, missing: EngineError) -> Acceptance:
@@ -127,7 +139,7 @@ def _by_rules(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path
     exporter = plugins.load("exporters", candidate.format)()
     if not isinstance(exporter, Checks):
         return Acceptance(candidate.runtime, None, False, reason=str(missing))
-    context = asked.context(candidate.runtime, folder.parent)
+    context = asked.context(candidate, folder.parent)
     options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
     found = exporter.check(model, candidate.precision, options, context)
     if not found:
@@ -154,14 +166,25 @@ def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, aske
 
     Raises:
         EngineError: the engine or its converter refuses it.
+        PlacementError: the engine itself refuses to run nodes elsewhere.
     """
     folder.mkdir(parents=True)
     exporter = plugins.load("exporters", candidate.format)()
-    context = asked.context(runtime.name, folder.parent)
+    context = asked.context(candidate, folder.parent)
+    table = {key: value for key, value in candidate.export_options.items() if key != "quantize"}  # in floating point
+    how = options_from(exporter.Options, table, f"candidate '{candidate.name}', exporter")
     write = exporter.write if isinstance(model, ir.Model) else exporter.write_program
-    artifact, _ = write(model, folder, "fp32", exporter.Options(), context)
+    artifact, _ = write(model, folder, "fp32", how, context)
     options = options_from(runtime.Options, candidate.options, f"session options of candidate '{candidate.name}'")
-    session = runtime.open(artifact, options)
+    try:
+        session = runtime.open(artifact, options)
+    except PlacementError as error:
+        if not has_option(runtime.name, "fallback"):
+            raise
+        session = runtime.open(artifact, replace(options, fallback=("*",)))
+        refused = _refused(session.placement(), model, candidate, asked.target)
+        session.close()
+        raise refused or error from error
     try:
         return session.placement()
     finally:

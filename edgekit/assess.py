@@ -16,16 +16,18 @@ from .candidates import (
     build,
     check,
     engine_or_stand_in,
+    has_option,
     open_worker,
     takes_program,
 )
 from .contracts import Placement
+from .devices.local import Worker
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
-from .measure.opening import stray_lines
+from .passes import module_path
+from .placing import refusal
 from .repair import Repair, needs_calibration, repair_for
 from .results import CandidateResult
 from .selection import Variant, is_slower, screen
-from .site import Site
 from .target import Candidate
 from .tuning import choices
 
@@ -80,6 +82,7 @@ class Assessed:
             nodes=sum(self.placement.values()) if self.placement else None,
             parity=self.check.parity if self.check else None,
             metric=self.check.metric if self.check else None,
+            same_graph=self.check.same_graph if self.check else None,
             latency=variant.latency(baseline) if variant and self.passed else None,
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
@@ -119,9 +122,11 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
         first = _attempt(candidate, job, threads, frozenset(), "", checker)
         if first.check is None or first.check.miss is None:
             return first
+        if job.emulator_of(candidate):  # too slow to try again and again; the next candidate has more bits
+            return first
         way = None if takes_program(candidate) else repair_for(candidate, first.check, job)
         return first if way is None else _repair(first, way, job, threads, checker)
-    except EngineError as error:
+    except (EngineError, PlacementError) as error:
         return Assessed(candidate, error=error)
 
 
@@ -137,10 +142,10 @@ def _attempt(
     if isinstance(built, str):
         return Assessed(candidate, reason=built)
     built = replace(built, stand_in=stand_in)
-    given = choices(candidate, threads, job.site.cores, built.operators)
-    with open_worker(built, job, given.first) as worker:
+    given = choices(candidate, threads, job.site.cores, built.operators, job.allow_fallback)
+    with _open(built, job, given.first) as worker:
         placement: Placement = worker.info.placement
-        misplaced = _misplaced(placement, job) if stand_in is None else None
+        misplaced = _misplaced(placement, built, job) if stand_in is None else None
         if misplaced is not None:
             return Assessed(candidate, built, error=misplaced)
         outcome = check(built, worker, job)
@@ -149,8 +154,8 @@ def _attempt(
         here = Assessed(candidate, built, outcome, options=given.first)
         if stand_in is not None:  # where its nodes run is not where the engine's would
             return here
-        here = replace(here, placement=placement.counts(), version=worker.info.version)
-        if job.site.unmeasured is not None:
+        here = replace(here, placement=built.placement or placement.counts(), version=worker.info.version)
+        if job.site.unmeasured is not None or job.emulator_of(candidate):
             return here
         timed, refused = screen(built, given, worker, job.target.measure.warmup_s)
     return replace(here, variants=tuple(timed), note=refused[0] if refused else None)
@@ -182,7 +187,7 @@ def confirm(item: Assessed, variant: Variant, job: Job) -> Assessed:
     if _kernels(variant.options) == _kernels(item.options):
         return item
     with open_worker(item.built, job, variant.options) as worker:
-        misplaced = _misplaced(worker.info.placement, job)
+        misplaced = _misplaced(worker.info.placement, item.built, job)
         if misplaced is not None:
             return replace(item, error=misplaced)
         outcome = check(item.built, worker, job)
@@ -195,28 +200,35 @@ def _kernels(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key != "threads"}
 
 
-def _misplaced(placement: Placement, job: Job) -> PlacementError | None:
+def _open(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
+    """A worker; of an engine that refuses to run nodes elsewhere, the error names them by their PyTorch modules."""
+    try:
+        return open_worker(built, job, options)
+    except PlacementError as error:
+        if not has_option(built.candidate.runtime, "fallback"):
+            raise
+        with open_worker(built, job, {**options, "fallback": ["*"]}) as worker:
+            raise _misplaced(worker.info.placement, built, job) or error from error
+
+
+def _misplaced(placement: Placement, built: Built, job: Job) -> PlacementError | None:
     """The error for nodes that run where neither the target nor the user allows, or None."""
-    rules = job.target.measure
-    strays = [
-        node for node in placement.nodes if not rules.allows(node.device) and node.op_type not in job.allow_fallback
-    ]
-    if not strays:
-        return None
-    names = dict.fromkeys(node.op_type for node in strays)
-    return PlacementError(
-        f"{len(strays)} of {len(placement.nodes)} nodes would not run on the {rules.device}, "
-        f"which target '{job.target.name}' does not allow",
-        details=stray_lines(strays),
-        fix=f"Change the model, or allow it: {' '.join(f'--allow-fallback {name}' for name in names)}",
+    return refusal(
+        placement,
+        devices=job.target.devices_of(built.candidate),
+        target=job.target.name,
+        allowed=job.allow_fallback,
+        modules={node.name or "": module_path(node) for node in job.graph.graph},
+        advice=getattr(plugins.load("runtimes", built.candidate.runtime), "advice", {}),
     )
 
 
-def why_not_measured(picked: Assessed, site: Site) -> str | None:
+def why_not_measured(picked: Assessed, job: Job) -> str | None:
     """Why nothing was timed, and what in consequence is not known; None: it was."""
     stand_in = picked.built.stand_in if picked.built is not None else None
+    emulator = job.emulator_of(picked.candidate)
     if stand_in is None:
-        return site.unmeasured
+        return f"verified on the emulator ({emulator}); latency needs a device" if emulator else job.site.unmeasured
     built = getattr(plugins.load("runtimes", picked.candidate.runtime), "prepares", "")
     unbuilt = f"no {built} was built on this machine, the device builds it at first open; " if built else ""
     return f"{stand_in.reason}; {unbuilt}the numerics were checked with {stand_in.runtime} {stand_in.version}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from .measure.parity import ParityMeter
 from .passes import PassContext
 from .repair import Rankings
 from .results import MetricReport, ParityReport
+from .same_graph import SameGraph, SameGraphCheck, emulator_of, write_plain
 from .samples import ReferenceRun
 from .stages import run_passes
 from .target import Candidate, Target
@@ -54,6 +55,10 @@ class Job:
     built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them
     dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # see PassContext.dimensions
 
+    def emulator_of(self, candidate: Candidate) -> str | None:
+        """What stands for the device where the candidate is checked; None: nothing does, or the engine does not tell."""
+        return emulator_of(candidate.runtime) if self.site.is_here else None
+
     def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
         """What passes and exporters may look at for an engine."""
         data = self.calibration
@@ -63,6 +68,9 @@ class Job:
             calibration=data.feeds if data is not None else None,
             calibration_samples=len(data) if data is not None else 0,
             keep_float=keep_float,
+            target=self.target.name,
+            device="" if self.target.measure.fallback else self.target.measure.device,
+            allow_fallback=self.allow_fallback,
             workdir=self.workdir,
             progress=self.progress,
             ranges=self.ranges,
@@ -94,6 +102,14 @@ class Built:
     operators: frozenset[str] = frozenset()  # of the graph that the exporter was given
     digest: str = ""  # of every file of the artifact
     stand_in: StandIn | None = None  # what checks it here in place of its own engine; None: its own does
+    plain: Artifact | None = None  # the same graph as ONNX, where the engine emulates its device
+    steps: Mapping[str, float] = field(default_factory=dict)  # of ``plain``: output → step of its quantization
+
+    @property
+    def placement(self) -> Mapping[str, int] | None:
+        """Device → number of the graph's nodes, where it was compiled ahead of time: it is few nodes afterwards."""
+        found: Mapping[str, int] | None = self.info.get("placement")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +119,7 @@ class Check:
     parity: ParityReport
     metric: MetricReport | None
     golden_db: float  # signal-to-noise ratio over the first `GOLDEN_SAMPLES` alone
+    same_graph: SameGraph | None = None  # against the CPU on the same graph, where the device is emulated
 
     @property
     def miss(self) -> str | None:
@@ -134,7 +151,7 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
     options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
     directory = job.workdir / f"{candidate.name.replace(' ', '-')}{tag}"
     records: tuple[PassRecord, ...] = ()
-    operators: frozenset[str] = frozenset()
+    model: ir.Model | None = None
     if takes_program(candidate):
         if job.source.program is None:
             return f"{exporter.name} converts PyTorch programs, and {job.source.spec} has none"
@@ -146,13 +163,16 @@ def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset
             return "; ".join(record.detail for record in records)
         directory.mkdir()
         artifact, info = exporter.write(model, directory, candidate.precision, options, context)
-        operators = frozenset(node.op_type for graph in model.graphs() for node in graph)
+    operators = frozenset(node.op_type for graph in model.graphs() for node in graph) if model else frozenset()
     size_bytes, digest = _weigh(directory)
     built = Built(candidate, artifact, directory, records, info, keep_float, size_bytes, operators, digest)
     for other in job.built.values():
         same = other.digest == digest and other.candidate.runtime == candidate.runtime and bool(records)
         if same and (other.candidate.options, other.candidate.tune) == (candidate.options, candidate.tune):
             return f"no different from candidate '{other.candidate.name}': {records[-1].detail}"
+    if model is not None and job.emulator_of(candidate):
+        plain, steps = write_plain(model, directory.with_name(f"{directory.name}-plain"), candidate.precision, context)
+        built = replace(built, plain=plain, steps=steps)
     job.built[recipe] = built
     return built
 
@@ -214,11 +234,14 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
     meter, golden = ParityMeter(tolerance.rtol or 0.0), ParityMeter()
     metric = make_metric(accuracy.metric) if accuracy.metric else None
     baseline = make_metric(accuracy.metric) if accuracy.metric else None
+    same = SameGraphCheck(built.plain, built.steps) if built.plain else None
     done = 0
     for chunk in _chunks(job.expected):
         answers: list[Outputs] = worker.run_many([sample.feeds for sample in chunk])
         for index, (sample, got) in enumerate(zip(chunk, answers, strict=True), start=done):
             meter.add(sample.expected, got)
+            if same is not None:
+                same.add(sample.feeds, got)
             if index < GOLDEN_SAMPLES:
                 golden.add(sample.expected, got)
             if metric is not None and baseline is not None:
@@ -243,7 +266,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
         },
     )
     if metric is None or baseline is None or accuracy.metric is None:
-        return Check(report, None, golden.result().sqnr_db)
+        return Check(report, None, golden.result().sqnr_db, same.result() if same else None)
     value, reference = metric.value(), baseline.value()
     return Check(
         report,
@@ -256,6 +279,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
             samples=len(job.expected),
         ),
         golden.result().sqnr_db,
+        same.result() if same else None,
     )
 
 
@@ -286,6 +310,11 @@ def engine_or_stand_in(candidate: Candidate, site: Site) -> StandIn | EngineErro
         return missing
     version = plugins.load("runtimes", candidate.check_with)().version()
     return StandIn(candidate.check_with, version, missing.what, candidate.check_options)
+
+
+def has_option(runtime: str, name: str) -> bool:
+    """Whether the sessions of a runtime have an option of this name."""
+    return any(field.name == name for field in fields(plugins.load("runtimes", runtime).Options))
 
 
 def missing_engine(candidate: Candidate) -> EngineError | None:

@@ -23,6 +23,7 @@ from .devices import Device, device_for
 from .errors import UsageError
 from .measure.client import Worker
 from .measure.machine import not_the_device
+from .measure.opening import checked
 from .measure.sampling import Plan, Stopped
 from .measure.statistics import Estimate, Series, Summary, mean_interval, percentile, summarize
 
@@ -199,7 +200,8 @@ def _opener(bundle: Bundle, place: Device, threads: int | None) -> Callable[[], 
     if not feeds:
         raise UsageError(f"'{bundle.path}' holds no golden inputs to measure with")
     options = bundle.options(**({} if threads is None else {"threads": threads}))
-    return lambda: place.open(bundle.artifact, bundle.manifest.runtime.name, options, feeds)
+    opened = checked(place.open, {})  # refuses what is emulated
+    return lambda: opened(bundle.artifact, bundle.manifest.runtime.name, options, feeds)
 
 
 def _unfinished(sides: Sequence[Sequence[Series]], slice_s: float) -> bool:

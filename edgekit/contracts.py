@@ -6,7 +6,7 @@ Device floor: the standard library and numpy only. This file ships inside every 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +89,18 @@ class Placement:
             found[node.device] = found.get(node.device, 0) + 1
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
+    def elsewhere(self, devices: Collection[str], allowed: Collection[str] = ()) -> tuple[NodePlacement, ...]:
+        """The nodes that run on another device than any of ``devices``, but for operators that are ``allowed`` to.
+
+        QuantizeLinear and DequantizeLinear go where the operator between them goes: beside one they do not count.
+        """
+        strays = [node for node in self.nodes if node.device not in devices]
+        work = [node for node in strays if node.op_type not in _CARRIERS] or strays
+        return tuple(node for node in work if node.op_type not in allowed)
+
+
+_CARRIERS = ("QuantizeLinear", "DequantizeLinear")
+
 
 class Session(Protocol):
     """An open model in one engine. Not thread-safe."""
@@ -158,6 +170,19 @@ class Profiles(Protocol):
         ...
 
 
+@runtime_checkable
+class Emulated(Protocol):
+    """What a Runtime may offer beyond the rest: to say that the device is not here, and an emulator stands for it.
+
+    Its numbers are then worth checking and its latency is not worth measuring; a Session tells the same in
+    ``in_force()["emulated"]``.
+    """
+
+    def emulator(self) -> str | None:
+        """What stands for the device on this machine, in words; None: the device itself."""
+        ...
+
+
 def typical(times_s: Sequence[float]) -> float:
     """The mean of the middle half of some times: as robust as a median, and finer than the timer's tick.
 
@@ -175,7 +200,10 @@ class Runtime(Protocol):
     name: str
     formats: tuple[str, ...]  # the artifact formats it opens, best first
     install: str  # the line that installs the engine: "pip install onnxruntime"
-    Options: type[Any]  # a frozen dataclass of session options; the field ``threads: int`` (0: the engine's choice)
+    # A frozen dataclass of session options; the field ``threads: int`` (0: the engine's choice). Where the engine
+    # itself refuses to run nodes elsewhere, ``fallback: tuple[str, ...]`` holds the operators that may (``*``: any).
+    Options: type[Any]
+    # May also have ``advice``: operator → what to write instead, for those that the engine is known to refuse.
 
     def version(self) -> str:
         """The engine's version.

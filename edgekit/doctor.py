@@ -249,10 +249,14 @@ def _unknown(kind: plugins.Kind, names: Sequence[str]) -> list[str]:
 
 
 def _not_here(target: Target) -> str | None:
+    from .same_graph import emulator_of
     from .target import machine as here
 
     if target.runs_here():
         return None
+    emulators = dict.fromkeys(filter(None, (emulator_of(item.runtime) for item in target.candidates)))
+    if emulators:
+        return f"verified on the emulator ({', '.join(emulators)}); latency needs a device"
     if target.arch and here() not in target.arch:
         return f"this machine is {here()}, the target {' or '.join(target.arch)}"
     return "the profile says to measure on the device itself"

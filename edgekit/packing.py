@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, plugins
 from .assess import Assessed, why_not_measured
 from .bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
-from .candidates import GOLDEN_SAMPLES, Built, Job, takes_program
+from .candidates import GOLDEN_SAMPLES, Built, Check, Job, takes_program
 from .contracts import PassRecord, Tolerance
 from .errors import ParityError
 from .report.bundle_readme import bundle_readme
+from .report.text import same_graph_text
 from .report.units import latency as shown
 from .target import machine
 
@@ -30,6 +31,11 @@ GOLDEN_MARGIN_DB = 6.0
 MAX_GOLDEN_DB = 100.0
 """No self-test asks for more than float32 holds on every machine; equal outputs would have an infinite ratio here."""
 SELF_TEST_TIMEOUT_S = 600
+_MAKERS = (
+    "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "openvino",
+    "nncf", "transformers", "numpy",
+)  # fmt: skip
+"""Distributions whose versions the manifest tells."""
 
 
 def pack_bundle(
@@ -63,12 +69,13 @@ def pack_bundle(
     runtime_class = plugins.load("runtimes", picked.candidate.runtime)
     runtime = runtime_class()
     golden = job.expected.first(GOLDEN_SAMPLES)
+    emulator = job.emulator_of(picked.candidate)
     parity = outcome.parity
     other = built.stand_in
     other_class = None if other is None else plugins.load("runtimes", other.runtime)
     substitute = None
     if other is not None and other_class is not None:
-        reason = why_not_measured(picked, job.site) or ""
+        reason = why_not_measured(picked, job) or ""
         substitute = Substitute(other.runtime, other.version, other_class.install, reason, other.options)
     manifest = Manifest(
         name=destination.name.removesuffix(".edgekit"),
@@ -86,7 +93,7 @@ def pack_bundle(
         inputs=built.artifact.inputs,
         outputs=built.artifact.outputs,
         placement=dict(picked.placement or {}),
-        parity=parity.to_json(),
+        parity={**parity.to_json(), **_emulated(outcome, emulator)},
         metric=outcome.metric.to_json() if outcome.metric else None,
         passes=built.records if takes_program(picked.candidate) else (*shared_passes, *built.records),
         source={**job.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
@@ -110,10 +117,11 @@ def pack_bundle(
             precision=picked.candidate.precision,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
-            parity=_parity_line(picked, job),
+            parity=_parity_line(picked, job, emulator),
             measured=_measured_line(measured, picked, job),
             substitute=substitute,
             note=getattr(runtime, "note", ""),
+            device=getattr(runtime, "on_the_device", ""),
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,
@@ -169,7 +177,15 @@ def _as_sqnr_db(tolerance: Tolerance) -> float:
     return min(bounds, default=inf)
 
 
-def _parity_line(picked: Assessed, job: Job) -> str:
+def _emulated(outcome: Check, emulator: str | None) -> dict[str, Any]:
+    """What the manifest tells of the parity where an emulator stood for the device."""
+    if emulator is None:
+        return {}
+    same = outcome.same_graph
+    return {"emulated": emulator, "same_graph": same.to_json() if same else None}
+
+
+def _parity_line(picked: Assessed, job: Job, emulator: str | None) -> str:
     assert picked.check is not None
     parity, metric = picked.check.parity, picked.check.metric
     text = (
@@ -181,14 +197,20 @@ def _parity_line(picked: Assessed, job: Job) -> str:
     stand_in = picked.built.stand_in if picked.built else None
     if stand_in is not None:
         text += f" Checked with {stand_in.runtime} {stand_in.version} on {machine()}, not in the engine itself."
+    elif emulator:
+        same = picked.check.same_graph
+        text += f" Verified on the emulator ({emulator}), not on the device"
+        text += f": {same_graph_text(same)}." if same else "."
     elif not job.site.is_device:
         text += f" Checked on {machine()}, not on the device."
     return text
 
 
 def _measured_line(measured: Variant | None, picked: Assessed, job: Job) -> str:
+    if job.emulator_of(picked.candidate):
+        return "Verified on the emulator; latency needs a device, so none was measured, and `run.py bench` refuses to."
     if measured is None:
-        return f"Latency was not measured: {why_not_measured(picked, job.site)}."
+        return f"Latency was not measured: {why_not_measured(picked, job)}."
     latency = measured.latency()
     device, told = job.site.facts, measured.in_force
     name = device["board"] or device["cpu"] or device["machine"]
@@ -204,10 +226,7 @@ def _measured_line(measured: Variant | None, picked: Assessed, job: Job) -> str:
 def _versions() -> dict[str, str]:
     """Versions of what made the bundle; those not installed are left out."""
     found = {"edgekit": __version__, "python": platform.python_version()}
-    for name in (
-        "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf",
-        "transformers", "numpy",
-    ):  # fmt: skip
+    for name in _MAKERS:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .selection import Variant
     from .source import Source
 
-DEFAULT_SAMPLES = 1000
 DEFAULT_CALIBRATION_SAMPLES = 128
 
 
@@ -50,7 +49,7 @@ def export(
     threads: int | None = None,
     candidates: Sequence[str] = (),
     allow_fallback: Sequence[str] = (),
-    samples: int = DEFAULT_SAMPLES,
+    samples: int | None = None,
     calibration_samples: int = DEFAULT_CALIBRATION_SAMPLES,
     max_time_s: float = 120.0,
     overwrite: bool = False,
@@ -77,7 +76,7 @@ def export(
         threads: fixes the number of threads; None: the fastest, measured.
         candidates: only these of the target's candidates.
         allow_fallback: operators, by the engine's names of them, that may run elsewhere than on the target's device.
-        samples: check on at most this many samples, evenly strided.
+        samples: check on at most this many samples, evenly strided; None: the target's number.
         calibration_samples: calibrate with at most this many samples, evenly strided.
         max_time_s: seconds for measuring the contenders.
         overwrite: replace an existing bundle at ``output``.
@@ -104,6 +103,7 @@ def export(
     profile = load_target(target)
     if profile.abstract:
         raise UsageError(f"target '{profile.name}' is only there to be extended", fix="edgekit targets list")
+    samples = profile.measure.samples if samples is None else samples
     _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
     if output is not None:
         _refuse_output(Path(output), overwrite)
@@ -168,7 +168,7 @@ def export(
             chosen=picked.candidate.name,
             reason=_reason(assessed, picked, job),
             placement=dict(picked.placement or {}),
-            measured=why_not_measured(picked, site),
+            measured=why_not_measured(picked, job),
             calibration=_calibration(calibration, calibration_data is None),
             stages=tuple(stages.seconds),
             opset=profile.export.opset,
@@ -176,6 +176,7 @@ def export(
             self_test=self_test,
             samples=_samples(assessed),
             device=site.facts,
+            emulated=job.emulator_of(picked.candidate),
         )
 
 
@@ -239,6 +240,23 @@ def _refuse_output(destination: Path, overwrite: bool) -> None:
         raise OutputError(f"the folder '{parent}' cannot be written to", fix="Choose another place with -o.")
 
 
+def _refuse_free_dimensions(model: Source, target: Target, dynamic: Sequence[str]) -> None:
+    if target.export.dynamic:
+        return
+    if dynamic:
+        raise UsageError(
+            f"target '{target.name}' takes static shapes only, got --dynamic {dynamic[0]}",
+            fix="Leave it out: shapes are then those of the example inputs.",
+        )
+    for spec in model.inputs:
+        if any(isinstance(size, str) for size in spec.shape):
+            sizes = "x".join(str(size) for size in model.example[spec.name].shape)
+            raise UsageError(
+                f"target '{target.name}' takes static shapes only, and input '{spec}' has a free dimension",
+                fix=f"Fix it: --input {spec.name}:{spec.dtype}:{sizes}",
+            )
+
+
 def _datasets(
     model: Source,
     data: str | None,
@@ -290,6 +308,9 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
             details=[*lines, *divergence_lines(closest, job)],
             fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15.",
         )
+    errors = [item.error for item in assessed if item.error is not None]
+    if errors and all(isinstance(error, PlacementError) for error in errors):
+        raise errors[0]  # the others say the same of other precisions
     for kind in (PlacementError, EngineError):
         for item in assessed:
             if isinstance(item.error, kind):

@@ -9,6 +9,7 @@ from typing import Any
 
 from .contracts import PassRecord, Tolerance
 from .measure.statistics import Estimate, Samples
+from .same_graph import SameGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class CandidateResult:
     nodes: int | None = None
     parity: ParityReport | None = None
     metric: MetricReport | None = None
+    same_graph: SameGraph | None = None  # the emulated engine against the CPU on the same graph
     latency: Latency | None = None
     passes: tuple[PassRecord, ...] = ()
     kept_float: tuple[str, ...] = ()  # nodes left in floating point to hold the accuracy
@@ -117,6 +119,7 @@ class CandidateResult:
             "latency": self.latency.to_json() if self.latency else None,
             "parity": self.parity.to_json() if self.parity else None,
             "metric": self.metric.to_json() if self.metric else None,
+            "same_graph": self.same_graph.to_json() if self.same_graph else None,
             "kept_float": list(self.kept_float),
             "rejected": self.rejected,
             "note": self.note,
@@ -145,6 +148,7 @@ class ExportResult:
     graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes
     self_test: str = ""
     device: Mapping[str, Any] | None = None  # where candidates were checked and measured: `measure.machine.describe`
+    emulated: str | None = None  # what stood for the device in every check; None: the device itself
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)  # candidate → raw latencies
 
     @property
@@ -170,6 +174,7 @@ class ExportResult:
             "device": dict(self.device) if self.device is not None else None,
             "measured": self.measured is None,
             "not_measured_because": self.measured,
+            "emulated": self.emulated,
             "metric": pick.metric.to_json() if pick.metric else None,
             "calibration": dict(self.calibration) if self.calibration is not None else None,
             "passes": [{**asdict(item), "options": dict(item.options)} for item in self.passes],

@@ -42,6 +42,10 @@ class ExportRules:
     format: str = _key("onnx", "The artifact exporter of candidates that name none: onnx, openvino_ir, …")
     opset: int = _key(DEFAULT_OPSET, "The ONNX operator set that the graph is exported in.")
     dynamic: bool = _key(True, "Whether --dynamic, a free dimension, is allowed.")
+    options: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata={"doc": "Options of that exporter, for every candidate; its own export_options win."},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +58,13 @@ class MeasureRules:
     fallback: bool = _key(False, "Whether nodes may run elsewhere than on `device`; false: that is an error (exit 5).")
     device: str = _key("CPU", "Where every node has to run, as the engine's adapter calls it: CPU, CUDA, HTP, …")
     also: tuple[str, ...] = _key((), "Devices beside it on which nodes may run all the same: a Jetson's DLA.")
+    samples: int = _key(1000, "Check on at most so many samples: fewer where the engine is slow, as an emulator is.")
 
     def __post_init__(self) -> None:
         if self.where not in ("here", "device"):
             raise ValueError(f"'where' must be 'here' or 'device', got '{self.where}'")
-
-    def allows(self, device: str) -> bool:
-        """Whether a node may run there."""
-        return self.fallback or device == self.device or device in self.also
+        if self.samples < 1:
+            raise ValueError(f"'samples' must be 1 or more, got {self.samples}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,10 @@ class Target:
     def candidates_for(self, arch: str) -> tuple[Candidate, ...]:
         """The candidates made for a machine of this architecture."""
         return tuple(item for item in self.candidates if not item.arch or arch in item.arch)
+
+    def devices_of(self, candidate: Candidate) -> tuple[str, ...]:
+        """Where a candidate's nodes may run, the device they are meant for first; empty: anywhere."""
+        return () if self.measure.fallback else (self.measure.device, *self.measure.also)
 
     def device_arch(self) -> str:
         """The architecture to build for: the device's, or this machine's where the profile leaves it open."""
@@ -346,13 +353,15 @@ def _candidate(
         raise UsageError(f"{here} needs a 'runtime'")
     above = runtime if engine == runtime.get("name") else {}
     inherited = above.get("options", {})
+    written = str(item.get("format", export.format))
+    shared = export.options if written == export.format else {}
     return Candidate(
         name=item["name"],
         runtime=engine,
         precision=str(item.get("precision", "fp32")),
-        format=str(item.get("format", export.format)),
+        format=written,
         passes=_passes(item.get("passes", []), here),
-        export_options=_table(item, "export_options", here),
+        export_options={**shared, **_table(item, "export_options", here)},
         options={**inherited, **_table(item, "options", here)},
         tune={**tune, **_tune(item.get("tune", {}), f"'tune' of {here}")},
         arch=_strings(item.get("arch", []), f"{here}: 'arch'"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import plugins
+from .candidates import has_option
 from .contracts import options_from
 from .target import Candidate
 
@@ -26,7 +27,11 @@ class Choices:
 
 
 def choices(
-    candidate: Candidate, threads: int | None, cores: Sequence[int], operators: Collection[str] = ()
+    candidate: Candidate,
+    threads: int | None,
+    cores: Sequence[int],
+    operators: Collection[str] = (),
+    allow_fallback: Collection[str] = (),
 ) -> Choices:
     """What a candidate is to be timed with.
 
@@ -36,8 +41,9 @@ def choices(
     Args:
         candidate: states fixed ``options`` and lists to ``tune``, the value to begin with first.
         threads: fixes the number of threads, or None.
-        cores: what "every core" may mean on this machine: 0 threads in a profile stands for each of these.
+        cores: what "every core" may mean on the device: 0 threads in a profile stands for each of these.
         operators: the operators of the candidate's graph; empty: not known, and every option is varied.
+        allow_fallback: operators that may run elsewhere, for an engine that itself refuses to run any there.
 
     Raises:
         UsageError: the engine does not know an option or a value.
@@ -53,7 +59,10 @@ def choices(
     for key in tune:
         if key in affects and operators and not set(affects[key]) & set(operators):
             tune[key] = tune[key][:1]
-    first = {**candidate.options, **{key: values[0] for key, values in tune.items()}}
+    fixed = dict(candidate.options)
+    if allow_fallback and has_option(candidate.runtime, "fallback"):
+        fixed["fallback"] = sorted(allow_fallback)
+    first = {**fixed, **{key: values[0] for key, values in tune.items()}}
     for key, values in tune.items():
         for value in values:
             options_from(runtime.Options, {**first, key: value}, f"session options of candidate '{candidate.name}'")

@@ -50,7 +50,7 @@ _DEVICES = {
     "CUDAExecutionProvider": "CUDA",
     "TensorrtExecutionProvider": "TensorRT",
     "NvTensorRTRTXExecutionProvider": "TensorRT",
-    "QNNExecutionProvider": "QNN",
+    "QNNExecutionProvider": "HTP",  # the only backend of it that edgekit opens
 }
 
 # ONNX Runtime's name of an element type → TensorSpec's, where they differ.
@@ -92,15 +92,24 @@ def import_onnxruntime(install: str) -> ModuleType:
     return import_engine("onnxruntime", install, exclusive=DISTRIBUTIONS)
 
 
-def open_session(ort: ModuleType, artifact: Artifact, options: Any, providers: list[Any]) -> OrtSession:
+def open_session(
+    ort: ModuleType, artifact: Artifact, options: Any, providers: list[Any] | None, *, log_severity: int = 4
+) -> OrtSession:
     """Load an ONNX file with the given ``SessionOptions`` and execution providers, the most wanted first.
+
+    Args:
+        ort: the package.
+        artifact: names the file.
+        options: its SessionOptions; placement is recorded in addition.
+        providers: None: those that were added to ``options``, for providers that are plug-ins.
+        log_severity: 4: what matters is raised, and warnings about our own graphs help nobody. 0: everything.
 
     Raises:
         EngineError: the file is missing, or ONNX Runtime refuses it; in its own words.
     """
     if not artifact.path.is_file():
         raise EngineError(f"model file '{artifact.path}' does not exist")
-    options.log_severity_level = 4  # what matters is raised; warnings about our own graphs help nobody
+    options.log_severity_level = log_severity
     options.add_session_config_entry(_RECORD_PLACEMENT, "1")
 
     def create() -> Any:

@@ -125,3 +125,42 @@ def make_bundle(linear: Artifact, tmp_path: Path) -> Callable[..., Bundle]:
         return write_bundle(destination, **arguments)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def htp() -> Any:
+    """The adapter to Qualcomm's HTP, whose libraries load here; emulated on x86-64."""
+    from edgekit.errors import EngineError
+    from edgekit.runtimes.onnxruntime_qnn import OnnxRuntimeQnn
+
+    runtime = OnnxRuntimeQnn()
+    try:
+        runtime.version()
+    except EngineError as error:
+        pytest.skip(f"needs Qualcomm's HTP emulator (x86-64, glibc 2.35): {runtime.install} ({error.what})")
+    return runtime
+
+
+@pytest.fixture
+def onnx_chain(tmp_path: Path) -> Callable[..., Artifact]:
+    """Writes an ONNX file of operators of one input each, one after the other: x [1, 8] → y [1, 8].
+
+    The nodes are called ``node_0``, ``node_1``, …, and come from the PyTorch modules ``layers.0``, ``layers.1``, ….
+    """
+    import onnx
+    from onnx import helper
+
+    def make(*operators: str, shape: tuple[int | str, ...] = (1, 8), name: str = "chain.onnx") -> Artifact:
+        values = ["x", *(f"t{index}" for index in range(1, len(operators))), "y"]
+        nodes = []
+        for index, operator in enumerate(operators):
+            node = helper.make_node(operator, [values[index]], [values[index + 1]], name=f"node_{index}")
+            node.metadata_props.add(key="edgekit.module", value=f"layers.{index}")
+            nodes.append(node)
+        ends = [[helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, shape)] for value in "xy"]
+        graph = helper.make_graph(nodes, "chain", *ends)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / name)
+        x, y = (TensorSpec(value, "float32", shape) for value in "xy")
+        return Artifact(tmp_path / name, "onnx", "fp32", (x,), (y,))
+
+    return make

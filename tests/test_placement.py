@@ -83,8 +83,8 @@ def test_a_fallback_is_an_error_with_the_nodes_and_the_engines_reason(board: Pat
         export("net.py:build", "npu-board.toml")
     assert caught.value.exit_code == 5
     text = str(caught.value)
-    assert "1 of 3 nodes would not run on the HTP, which target 'npu-board' does not allow" in text
-    assert "Gelu  (gelu)  NPU: operators of type `Gelu` are not supported" in text
+    assert "1 of 3 nodes would run on the CPU, which target 'npu-board' does not allow" in text
+    assert "Gelu  (1)  NPU: operators of type `Gelu` are not supported" in text
     assert text.endswith("--allow-fallback Gelu")
     assert not list(board.glob("*.edgekit"))
 
@@ -105,7 +105,7 @@ def test_the_command_line_ends_with_5(board: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as stopped:
         main(["export", "net.py:build", "--target", "npu-board.toml", "-q"])
     assert stopped.value.code == 5
-    assert "Gelu  (gelu)  NPU: operators" in capsys.readouterr().err
+    assert "Gelu  (1)  NPU: operators" in capsys.readouterr().err
 
 
 CPU = NodePlacement("gelu", "Gelu", "CPU", reason="no driver")

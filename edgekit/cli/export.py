@@ -53,7 +53,12 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
     metavar="OP",
     help="An operator that may run elsewhere than on the target's device. Repeat for several.",
 )
-@click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Check on at most so many.")
+@click.option(
+    "--samples",
+    type=int,
+    metavar="N",
+    help="Check on at most so many. Default: the target's, 1000, or fewer where an emulator stands for the device.",
+)
 @click.option(
     "--calibration-samples",
     type=int,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..contracts import Artifact, Feeds, NodePlacement, Placement
-from ..errors import PlacementError, UsageError
+from ..errors import EngineError, PlacementError, UsageError
 from .affinity import Applied
 from .client import Worker
 
@@ -14,7 +14,8 @@ OpenWorker = Callable[[Artifact, str, Any, Sequence[Feeds]], Worker]
 
 
 def checked(open_worker: OpenWorker, expected: Mapping[str, int]) -> OpenWorker:
-    """``open_worker``, which now raises PlacementError where nodes run on a device that export had none of them on.
+    """``open_worker``, which now refuses what must not be measured: a device that is emulated by its engine
+    (EngineError), nodes on a device that export had none of them on (PlacementError).
 
     Args:
         open_worker: starts a worker.
@@ -23,13 +24,24 @@ def checked(open_worker: OpenWorker, expected: Mapping[str, int]) -> OpenWorker:
 
     def opened(artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
         worker = open_worker(artifact, runtime, options, feeds)
-        error = misplaced(worker.info.placement, expected)
+        error = emulated(worker.info.in_force) or misplaced(worker.info.placement, expected)
         if error is not None:
             worker.close()
             raise error
         return worker
 
     return opened
+
+
+def emulated(in_force: Mapping[str, Any]) -> EngineError | None:
+    """The error for a session whose device is emulated: its latency would pass for the device's; None: it is real."""
+    emulator = in_force.get("emulated")
+    if not emulator:
+        return None
+    return EngineError(
+        f"{emulator} stands for the device here: its latency says nothing about the device, so none is reported",
+        fix="Measure on the device: copy the bundle there and run `python run.py bench`, or use --device.",
+    )
 
 
 def misplaced(placement: Placement, expected: Mapping[str, int]) -> PlacementError | None:

@@ -32,6 +32,9 @@ class PassContext:
     calibration: Callable[[], Iterator[Feeds]] | None = None  # each call streams the calibration samples anew
     calibration_samples: int = 0
     keep_float: frozenset[str] = frozenset()  # names of nodes that must stay in floating point
+    target: str = ""  # the profile's name
+    device: str = "CPU"  # where its nodes must run; "" : anywhere
+    allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere all the same
     workdir: Path | None = None  # a private folder for large temporary files
     progress: Progress = field(default_factory=Quiet)
     # Ranges of the float graph's tensors that were calibrated before, by method: candidates of one export share them.

@@ -41,6 +41,7 @@ def calibrate(
     *,
     percentile: float = 99.999,
     budget_bytes: int = BUDGET_BYTES,
+    infinite: bool = False,
 ) -> dict[str, tuple[float, float]]:
     """Range ``(low, high)`` of each tensor, with ``low <= 0 <= high``.
 
@@ -52,10 +53,11 @@ def calibrate(
             found, so that nothing is calibrated twice.
         percentile: for the method of that name.
         budget_bytes: activations taken out of the engine in one run; at least one tensor always is.
+        infinite: whether an activation may reach ±∞, as a mask does; its range then does too.
 
     Raises:
         UsageError: there are no calibration samples.
-        DataError: an activation is not finite.
+        DataError: an activation is not finite (with ``infinite``: not a number).
         EngineError: the engine refuses the graph or a sample.
     """
     if context.calibration is None:
@@ -63,7 +65,7 @@ def calibrate(
     known = context.ranges.setdefault((method, percentile if method == "percentile" else None), {})
     missing = [name for name in tensors if name not in known]
     if missing:
-        known |= _calibrate(model, missing, method, context, percentile, budget_bytes)
+        known |= _calibrate(model, missing, method, context, percentile, budget_bytes, infinite)
     return {name: known[name] for name in tensors}
 
 
@@ -74,18 +76,20 @@ def _calibrate(
     context: PassContext,
     percentile: float,
     budget_bytes: int,
+    infinite: bool,
 ) -> dict[str, tuple[float, float]]:
-    extents = _extents(model, tensors, context)
+    extents = _extents(model, tensors, context, infinite)
+    ranges = {name: (min(item.low, 0.0), max(item.high, 0.0)) for name, item in extents.items()}
     if method == "minmax":
-        return {name: (min(item.low, 0.0), max(item.high, 0.0)) for name, item in extents.items()}
-    ranges: dict[str, tuple[float, float]] = {}
+        return ranges
+    extents = {name: item for name, item in extents.items() if np.isfinite((item.low, item.high)).all()}
     for group in _groups(extents, budget_bytes):
         for name, histogram in _histograms(model, {name: extents[name] for name in group}, context).items():
             ranges[name] = choose(histogram, method, percentile=percentile)
     return ranges
 
 
-def _extents(model: ir.Model, tensors: Sequence[str], context: PassContext) -> dict[str, _Extent]:
+def _extents(model: ir.Model, tensors: Sequence[str], context: PassContext, infinite: bool) -> dict[str, _Extent]:
     probe = clone(model)
     values = _values(probe)
     probe.graph.outputs.clear()
@@ -104,8 +108,9 @@ def _extents(model: ir.Model, tensors: Sequence[str], context: PassContext) -> d
     with float_session(probe, context.workdir) as session:
         for feeds in _samples(context, "ranges"):
             found = np.array(run(session, None, feeds), dtype=np.float64).reshape(len(tensors), 3)
-            if not np.isfinite(found).all():
-                bad = tensors[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]
+            fine = ~np.isnan(found) if infinite else np.isfinite(found)
+            if not fine.all():
+                bad = tensors[int(np.flatnonzero(~fine.all(axis=1))[0])]
                 raise DataError(
                     f"a calibration sample makes the activation '{bad}' infinite or not a number",
                     fix="Check the data and its preprocessing; the float model itself overflows on it.",

@@ -34,6 +34,11 @@ class NodePlan:
     output: ir.Value | None = None  # what is quantized of what it computes: its output, or that of its `absorbed` node
     absorbed: ir.Node | None = None  # a Relu or Clip whose work the output's quantization does
     same_scale: bool = False  # the output has the scale and zero point of the first input
+    one_scale: bool = False  # the weights have one scale, whatever the scheme says
+    weights_as: str = ""  # the weights' dtype, where it is not the scheme's
+    constants: tuple[int, ...] = ()  # positions of constants that are no weights: integers as activations are
+    more_outputs: tuple[ir.Value, ...] = ()  # quantized as `output` is (Split)
+    fixed: tuple[float, float] | None = None  # the output's range, where it is prescribed
 
 
 @dataclass(slots=True)
@@ -51,7 +56,12 @@ class Plan:
                 found.setdefault(_name(item.node.inputs[index]))
             if item.output is not None and not item.same_scale:
                 found.setdefault(_name(item.output))
-        return list(found)
+        prescribed = self.prescribed()
+        return [name for name in found if name not in prescribed]
+
+    def prescribed(self) -> dict[str, tuple[float, float]]:
+        """Ranges that need no calibration."""
+        return {_name(item.output): item.fixed for item in self.nodes.values() if item.output and item.fixed}
 
     def describe(self) -> str:
         """``quantized 20 Conv, 8 Add; left in float: 1 MatMul (no constant weights)``."""

@@ -6,7 +6,7 @@ integer = saturate(round(real / scale) + zero_point)        real = (integer − 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ _DTYPES = {
     "uint16": ir.DataType.UINT16,
     "int16": ir.DataType.INT16,
 }
+_WEIGHT_DTYPES = {"int8": ir.DataType.INT8, "uint8": ir.DataType.UINT8, "int4": ir.DataType.INT4}
+_EIGHT_BITS = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.INT32)  # and the biases' type
 # A bias integer has the scale of the products it is added to; this leaves the accumulator half of its range.
 _BIAS_LIMIT = 2.0**30
 _TINY = np.finfo(np.float32).tiny
@@ -42,7 +44,7 @@ class Scheme:
     def __post_init__(self) -> None:
         for field, allowed in (
             ("activations", _DTYPES),
-            ("weights", ("int8", "uint8")),
+            ("weights", _WEIGHT_DTYPES),
             ("bias", ("int32", "float")),
         ):
             got = getattr(self, field)
@@ -89,25 +91,28 @@ def quantize_weights(
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Symmetric integers of ``weights``: shape [A, B], axis 0 → integers [A, B], scale [A]; axis None → scale [].
 
-    The zero point is 0, or 128 for uint8.
+    The zero point is 0, or 128 for uint8. 4-bit integers come as ml_dtypes' ``int4``.
 
     Args:
         weights: float32.
         axis: the axis along which each slice has a scale of its own; None: one for all.
-        dtype: ``int8`` or ``uint8``.
+        dtype: ``int8``, ``uint8`` or ``int4``.
         reduce_range: use 7 bits of the 8.
         least_scale: no scale may be below this (broadcast), lest a bias overflow.
     """
     others = tuple(i for i in range(weights.ndim) if i != axis) if axis is not None else None
     peak = np.abs(weights).max(axis=others)
-    scale = np.asarray(peak / np.float32(63 if reduce_range else 127), np.float32)
+    top = 7 if dtype == "int4" else 127
+    scale = np.asarray(peak / np.float32(63 if reduce_range and top == 127 else top), np.float32)
     if least_scale is not None:
         scale = np.maximum(scale, least_scale if axis is not None else np.float32(least_scale.max()))
     scale = np.where(scale >= _TINY, scale, np.float32(1))
     shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
-    integers = np.clip(np.rint(weights / scale.reshape(shape)), -127, 127)
+    integers = np.clip(np.rint(weights / scale.reshape(shape)), -top, top)
     if dtype == "uint8":
         return (integers + 128).astype(np.uint8), scale
+    if dtype == "int4":
+        return integers.astype(ir.DataType.INT4.numpy()), scale
     return integers.astype(np.int8), scale
 
 
@@ -133,13 +138,18 @@ class _Inserter:
         if opset < 13:
             raise UsageError(f"per-axis QuantizeLinear needs opset 13, the graph has {opset}", fix="Export it anew.")
         # Before opset 21 the standard operators know 8 bits only.
-        self.domain = "com.microsoft" if opset < 21 and "16" in scheme.activations else ""
-        if self.domain:
-            model.opset_imports.setdefault(self.domain, 1)
+        self.old = opset < 21
+        self.domain = self._domain(_DTYPES[scheme.activations])
+        if self.domain or self._domain(_WEIGHT_DTYPES[scheme.weights]):
+            model.opset_imports.setdefault("com.microsoft", 1)
         self.params: dict[ir.Value, tuple[Params, ir.Value, ir.Value]] = {}
         self.dequantized: dict[ir.Value, ir.Value] = {}  # what was computed → the same, through integers
         self.source: dict[ir.Value, ir.Value] = {}  # the other way round
         self.taken = {value.name for node in self.graph for value in node.outputs} | set(self.graph.initializers)
+
+    def _domain(self, dtype: ir.DataType) -> str:
+        """The operator set whose QuantizeLinear takes these integers."""
+        return "com.microsoft" if self.old and dtype not in _EIGHT_BITS else ""
 
     def insert(self, plan: Plan, ranges: Mapping[str, tuple[float, float]]) -> None:
         for item in plan.nodes.values():
@@ -149,6 +159,8 @@ class _Inserter:
                 if value in self.source:  # computed by a quantized node: it reads the integers already
                     continue
                 item.node.replace_input_with(index, self._pair(value, ranges, reader=item.node))
+            for index in item.constants:
+                item.node.replace_input_with(index, self._constant_input(item.node, index))
             if item.weight is not None:
                 self._weights(item)
             if item.output is not None:
@@ -172,6 +184,8 @@ class _Inserter:
             result = self._pair(value, ranges, reader=node)
         for use in readers:
             use.node.replace_input_with(use.idx, result)
+        for other in item.more_outputs:
+            self._output(replace(item, output=other, more_outputs=(), absorbed=None), ranges)
         for position, output in enumerate(self.graph.outputs):
             if output is value:
                 name = value.name
@@ -232,12 +246,11 @@ class _Inserter:
         whole_bias = item.bias is not None and scheme.bias == "int32"
         bias = _constant_of(adder, item.bias)[0] if whole_bias and item.bias is not None else None
         input_scale = self._scale_of_input(node)
-        axis = item.axis if scheme.per_channel else None
+        axis = item.axis if scheme.per_channel and not item.one_scale else None
+        dtype = item.weights_as or scheme.weights
         least = None if bias is None else np.asarray(np.abs(bias) / (input_scale * _BIAS_LIMIT), np.float32)
-        integers, scale = quantize_weights(
-            weights, axis, scheme.weights, reduce_range=scheme.reduce_range, least_scale=least
-        )
-        zero = np.full(scale.shape, 128, np.uint8) if scheme.weights == "uint8" else np.zeros(scale.shape, np.int8)
+        integers, scale = quantize_weights(weights, axis, dtype, reduce_range=scheme.reduce_range, least_scale=least)
+        zero = np.full(scale.shape, 128 if dtype == "uint8" else 0).astype(integers.dtype)
         node.replace_input_with(item.weight, self._dequantized_constant(node, name, integers, scale, zero, axis))
         if bias is not None and item.bias is not None:
             bias_scale = np.asarray(scale * input_scale, np.float32)
@@ -247,6 +260,25 @@ class _Inserter:
             zeros = np.zeros(bias_scale.shape, np.int32)
             value = self._dequantized_constant(adder, label, whole, bias_scale, zeros, 0 if bias_scale.ndim else None)
             adder.replace_input_with(item.bias, value)
+
+    def _constant_input(self, node: ir.Node, index: int) -> ir.Value:
+        """A constant that is no weights, as integers over its own range; nodes that share it share them."""
+        value = node.inputs[index]
+        assert value is not None
+        if value not in self.dequantized:
+            array, name = _constant_of(node, index)
+            low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+            params = activation_params(low, high, self.scheme.activations, self.scheme.symmetric)
+            limits = np.iinfo(params.dtype.numpy())
+            real = np.rint(array.astype(np.float64) / float(params.scale)) + params.zero_point
+            integers = np.clip(real, limits.min, limits.max).astype(params.dtype.numpy())
+            scale, zero = np.array(params.scale), np.array(params.zero_point, params.dtype.numpy())
+            result = self._dequantized_constant(node, name, integers, scale, zero, None)
+            dequantize = result.producer()
+            assert dequantize is not None
+            self.params[value] = (params, *dequantize.inputs[1:3])  # type: ignore[assignment]
+            self.dequantized[value], self.source[result] = result, value
+        return self.dequantized[value]
 
     def _scale_of_input(self, node: ir.Node) -> np.float32:
         value = node.inputs[0]
@@ -268,7 +300,11 @@ class _Inserter:
             self._constant(f"{name}_zero_point", zero),
         ]
         attributes = {} if axis is None else {"axis": axis}
-        dequantize = self._node("DequantizeLinear", inputs, f"{name}_dequantized", ir.DataType.FLOAT, attributes, "")
+        dtype = inputs[0].dtype
+        assert dtype is not None
+        dequantize = self._node(
+            "DequantizeLinear", inputs, f"{name}_dequantized", ir.DataType.FLOAT, attributes, self._domain(dtype)
+        )
         dequantize.outputs[0].shape = ir.Shape(integers.shape)
         self._belongs_to(dequantize, node)
         self.graph.insert_before(node, dequantize)

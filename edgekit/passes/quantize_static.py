@@ -15,6 +15,7 @@ from ..errors import UsageError
 from . import Change, GraphPass, PassContext
 from ._calibration import calibrate
 from ._plan import DEFAULT_OP_TYPES, Plan, make_plan, name_nodes
+from ._plan_whole import drop_wide, make_whole_plan
 from ._qdq import Scheme, insert
 from ._ranges import METHODS
 
@@ -32,6 +33,7 @@ class Options:
     method: str = "percentile"  # what measures best over the example models: benchmarks/calibration_methods.py
     percentile: float = 99.999  # for method "percentile": how much of a tensor's values is kept at each end
     op_types: tuple[str, ...] = DEFAULT_OP_TYPES
+    whole_graph: bool = False  # every operator, for an engine that computes in integers from end to end (`_plan_whole`)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -79,7 +81,11 @@ class QuantizeStatic(GraphPass):
             options.method,  # type: ignore[arg-type]  # checked above
             self.context,
             percentile=options.percentile,
+            infinite=options.whole_graph,  # what reaches ±∞ is left in float
         )
+        ranges |= plan.prescribed()
+        if options.whole_graph:
+            drop_wide(plan, ranges)
         insert(model, plan, ranges, scheme)
         RemoveUnusedNodesPass()(model)  # float weights that nothing reads any more
         return model, Change(True, plan.describe())
@@ -87,6 +93,9 @@ class QuantizeStatic(GraphPass):
 
 def static_plan(model: ir.Model, options: Options, context: PassContext) -> Plan:
     """The plan that the pass follows for the engine that will load the result."""
+    if options.whole_graph:
+        levels = 65536 if "16" in options.activations else 256
+        return make_whole_plan(model, context.keep_float, levels=levels, absorb=not options.symmetric)
     return make_plan(
         model,
         options.op_types,

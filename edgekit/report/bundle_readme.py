@@ -21,6 +21,7 @@ def bundle_readme(
     measured: str,
     substitute: Substitute | None = None,
     note: str = "",
+    device: str = "",
 ) -> str:
     """Markdown for people who get the bundle and have never heard of edgekit.
 
@@ -36,6 +37,7 @@ def bundle_readme(
         measured: one line: what was measured where, or why nothing was.
         substitute: what checked it where its engine could not run.
         note: what else is worth knowing about installing the engine.
+        device: what the device itself needs, where that is more than the engine's package.
     """
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
     rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
@@ -73,7 +75,7 @@ with load() as model:
 {parity}
 
 {measured}
-
+{f"{chr(10)}{device}{chr(10)}" if device else ""}
 `manifest.json` lists every file with its SHA-256, the session options, and how the model was made.
 """
 

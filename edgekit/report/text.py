@@ -7,6 +7,7 @@ from typing import Any
 
 from ..contracts import PassRecord, Tolerance
 from ..results import CandidateResult, ExportResult, ParityReport
+from ..same_graph import SameGraph
 from . import units
 from .layout import Ink, columns, labelled, shorten, wrap
 
@@ -27,7 +28,9 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     lines = labelled("source", source_line(result.source), ink, width)
     lines += labelled("exported", _exported(result), ink, width)
     lines += _candidates(result, ink, width)
-    if result.measured is not None:
+    if result.emulated is not None:
+        lines += labelled("verified", verified_text(result), ink, width)
+    elif result.measured is not None:
         lines += labelled("measured", f"nothing: {result.measured}", ink, width)
     lines += _kept_float(result.pick, ink, width)
     if result.pick.parity:
@@ -69,6 +72,22 @@ def parity_line(parity: ParityReport) -> str:
 def placement_text(placement: Mapping[str, int]) -> str:
     """``29 on CUDA, 2 on CPU``: numbers of nodes."""
     return ", ".join(f"{count} on {device}" for device, count in placement.items())
+
+
+def verified_text(result: ExportResult) -> str:
+    """Where the pick was checked instead of on the device, and what that showed."""
+    shown = f"on the emulator ({result.emulated}): nodes: {placement_text(result.placement)}"
+    same = result.pick.same_graph
+    return "; ".join([shown, *([same_graph_text(same)] if same else []), "latency needs a device"])
+
+
+def same_graph_text(same: SameGraph) -> str:
+    """``1 step from ONNX Runtime 1.32.0 on the CPU over the same graph (24 samples)``."""
+    if same.max_lsb is not None:
+        far = f"at most {units.number(same.max_lsb)} steps of the output's quantization"
+    else:
+        far = f"{units.decibels(same.sqnr_db)}, max abs {units.number(same.max_abs)}"
+    return f"{far} from {same.reference}, over the same graph ({same.samples} samples)"
 
 
 def tolerance_text(tolerance: Tolerance) -> str:

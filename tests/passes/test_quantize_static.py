@@ -187,7 +187,7 @@ def test_no_data_a_second_time_and_nothing_to_do(float_model: ir.Model) -> None:
     [
         ({"method": "best"}, "'method' must be one of minmax, percentile, mse, entropy, got 'best'"),
         ({"activations": "int4"}, "'activations' must be one of uint8, int8, uint16, int16, got 'int4'"),
-        ({"weights": "int16"}, "'weights' must be one of int8, uint8, got 'int16'"),
+        ({"weights": "int16"}, "'weights' must be one of int8, uint8, int4, got 'int16'"),
         ({"op_types": ["LSTM"]}, "'op_types' may hold .*; got 'LSTM'"),
         ({"percentile": 10.0}, "50 < 'percentile' <= 100 must hold, got 10.0"),
         ({"per_chanel": True}, "Did you mean 'per_channel'?"),
