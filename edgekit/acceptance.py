@@ -75,7 +75,8 @@ def ask_engines(
     """
     first: dict[str, Candidate] = {}
     for candidate in target.candidates_for(target.device_arch()):
-        if candidate.runtime not in first or candidate.precision == "fp32":
+        known = first.get(candidate.runtime)
+        if known is None or (candidate.precision == "fp32" and known.precision != "fp32"):
             first[candidate.runtime] = candidate
     asked = _Asked(target, source, dimensions or {})
     return [_ask(model, candidate, asked, workdir / name, progress or Quiet()) for name, candidate in first.items()]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from .data import Dataset
-    from .devices.local import Worker
+    from .measure.client import Worker
     from .site import Site
     from .source import Source
 
@@ -56,7 +56,7 @@ class Job:
     dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # see PassContext.dimensions
 
     def emulator_of(self, candidate: Candidate) -> str | None:
-        """What stands for the device where the candidate is checked; None: nothing does, or the engine does not tell."""
+        """What stands for the device where the candidate is checked; None: nothing does, or the engine is silent."""
         return emulator_of(candidate.runtime) if self.site.is_here else None
 
     def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:

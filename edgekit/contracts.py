@@ -183,6 +183,46 @@ class Emulated(Protocol):
         ...
 
 
+class TimedRuns(Protocol):
+    """What times a session's runs: `measure.latency.Sampler`, or a session's own where its engine is elsewhere."""
+
+    def warm_up(self, seconds: float) -> int:
+        """Run untimed for ``seconds``, and at least once over every input. Returns the number of runs."""
+        ...
+
+    def block(self, seconds: float = 0.0, *, min_runs: int = 1, max_runs: int = ...) -> NDArray[np.float64]:
+        """Run back to back and time each run: seconds, in order, shape [n]."""
+        ...
+
+    def serve(self, rate_per_s: float, seconds: float, *, seed: int = 0) -> NDArray[np.float64]:
+        """Run at the random arrivals of requests; from each arrival to its result, in seconds."""
+        ...
+
+
+class OwnTimedRuns(TimedRuns, Protocol):
+    """A session's own: it also tells what its timing costs."""
+
+    def harness(self, seconds: float, *, max_runs: int) -> NDArray[np.float64]:
+        """Time a run that does nothing, in the same way: seconds, shape [n]."""
+        ...
+
+
+@runtime_checkable
+class OutOfProcess(Protocol):
+    """What a Session offers beyond the rest whose engine runs in other processes of this machine: a browser's, say.
+
+    A clock here would time the way to the engine and back, so it times runs itself, beside the engine.
+    """
+
+    def sampler(self, feeds: Sequence[Feeds]) -> OwnTimedRuns:
+        """Times runs over ``feeds``, in rotation."""
+        ...
+
+    def processes(self) -> Sequence[int]:
+        """The system's numbers of the engine's processes, the one that holds the model first; empty: not known."""
+        ...
+
+
 def typical(times_s: Sequence[float]) -> float:
     """The mean of the middle half of some times: as robust as a median, and finer than the timer's tick.
 
@@ -218,6 +258,28 @@ class Runtime(Protocol):
 
         Raises:
             EngineError: the engine is missing, or refuses the model; its own words are in the message.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AppGlue:
+    """What a bundle holds for an app beside its Python runner."""
+
+    files: Mapping[str, Path]  # path in the bundle, "web/edgekit.mjs" → the file to copy there
+    readme: str  # sections of the bundle's README.md, in Markdown: how to use it
+    install: str | None = None  # what its Python runner needs, where that is less than the runtime's ``install``
+
+
+@runtime_checkable
+class Embeddable(Protocol):
+    """What a Runtime may offer beyond the rest: glue for apps in other languages than Python."""
+
+    def app_glue(self, artifact: Artifact, options: Any) -> AppGlue:
+        """The glue for ``artifact`` with the session options that were measured, an instance of ``Options``.
+
+        Raises:
+            EngineError: files of the engine are missing.
         """
         ...
 

@@ -6,7 +6,7 @@ import inspect
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +16,7 @@ from . import __version__, plugins
 from .assess import Assessed, why_not_measured
 from .bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
 from .candidates import GOLDEN_SAMPLES, Built, Check, Job, takes_program
-from .contracts import PassRecord, Tolerance
+from .contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, options_from
 from .errors import ParityError
 from .report.bundle_readme import bundle_readme
 from .report.text import same_graph_text
@@ -71,6 +71,8 @@ def pack_bundle(
     golden = job.expected.first(GOLDEN_SAMPLES)
     emulator = job.emulator_of(picked.candidate)
     parity = outcome.parity
+    options = dict(measured.options if measured else picked.options or {})
+    glue = _glue(runtime, built, options)
     other = built.stand_in
     other_class = None if other is None else plugins.load("runtimes", other.runtime)
     substitute = None
@@ -85,8 +87,8 @@ def pack_bundle(
         runtime=EngineUse(
             name=runtime.name,
             version=picked.version,
-            options=dict(measured.options if measured else picked.options or {}),
-            install=runtime.install,
+            options=options,
+            install=glue.install or runtime.install,
         ),
         artifact_file=f"model/{built.artifact.path.relative_to(built.directory).as_posix()}",
         artifact_format=built.artifact.format,
@@ -113,7 +115,7 @@ def pack_bundle(
             name=manifest.name,
             target=job.target.name,
             engine=f"{runtime.name} {manifest.runtime.version}".rstrip(),
-            install=runtime.install,
+            install=manifest.runtime.install,
             precision=picked.candidate.precision,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
@@ -122,15 +124,25 @@ def pack_bundle(
             substitute=substitute,
             note=getattr(runtime, "note", ""),
             device=getattr(runtime, "on_the_device", ""),
+            app=glue.readme,
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,
         substitute_module_file=None if other_class is None else Path(inspect.getfile(other_class)),
         layers=_layers(built, job),
+        app=glue.files,
         overwrite=overwrite,
         check=lambda written: tested.append(job.site.self_test(written.path, substitute=other is not None)),
     )
     return bundle, tested[0]
+
+
+def _glue(runtime: Runtime, built: Built, options: Mapping[str, Any]) -> AppGlue:
+    if not isinstance(runtime, Embeddable):
+        return AppGlue({}, "")
+    return runtime.app_glue(
+        built.artifact, options_from(runtime.Options, options, f"options of runtime '{runtime.name}'")
+    )
 
 
 def _layers(built: Built, job: Job) -> bytes:
@@ -213,10 +225,10 @@ def _measured_line(measured: Variant | None, picked: Assessed, job: Job) -> str:
         return f"Latency was not measured: {why_not_measured(picked, job)}."
     latency = measured.latency()
     device, told = job.site.facts, measured.in_force
-    name = device["board"] or device["cpu"] or device["machine"]
+    name = ", ".join(filter(None, (device["board"] or device["cpu"] or device["machine"], device.get("browser"))))
     where = told.get("gpu") or f"{name}, {told.get('threads')} threads"
     return (
-        f"{'Measured where it was exported' if device['url'] == 'local' else 'Measured on the device'} "
+        f"{'Measured where it was exported' if job.site.is_here else 'Measured on the device'} "
         f"({where}): p50 {shown(latency.p50_s.value)} "
         f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
         f"{latency.n} runs in {latency.processes} processes)."

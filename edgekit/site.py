@@ -46,11 +46,14 @@ def site_for(target: Target, url: str) -> Iterator[Site]:
         UsageError: not a device's address, or a device that the target is not for.
         EngineError: it is unreachable.
     """
-    if url == "local":
-        yield _here(target)
-        return
-    from .devices import remote_device
+    from .devices import device_for, remote_device
     from .devices.staging import StagingDevice
+
+    own = target.measure.host if url == "local" else url
+    if "://" not in own:
+        with device_for(own) as device:
+            yield _here(target, device)
+        return
 
     with remote_device(url) as remote:
         facts = remote.describe()
@@ -67,14 +70,12 @@ def site_for(target: Target, url: str) -> Iterator[Site]:
         yield Site(staging, facts, arch, cores, why, is_here=False, is_device=True, self_test=staging.self_test)
 
 
-def _here(target: Target) -> Site:
-    from .devices.local import LocalDevice
+def _here(target: Target, device: Device) -> Site:
     from .packing import self_test
     from .selection import cores
 
     why = _why_not_measured(target)
     known = cores() if why is None else (0,)
-    device = LocalDevice()
     return Site(device, device.describe(), target.device_arch(), known, why, True, target.runs_here(), self_test)
 
 

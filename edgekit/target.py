@@ -53,6 +53,7 @@ class MeasureRules:
     """How the device is measured."""
 
     where: str = _key("here", 'Where numbers mean something: "here", on this machine, or "device", only on it.')
+    host: str = _key("local", 'What checks and measures on this machine, as --device names it: "local" or "browser".')
     warmup_s: float = _key(0.3, "Seconds of untimed runs before a process is timed.")
     processes: int = _key(3, "Fresh processes that each contender is timed in.")
     fallback: bool = _key(False, "Whether nodes may run elsewhere than on `device`; false: that is an error (exit 5).")
@@ -65,6 +66,8 @@ class MeasureRules:
             raise ValueError(f"'where' must be 'here' or 'device', got '{self.where}'")
         if self.samples < 1:
             raise ValueError(f"'samples' must be 1 or more, got {self.samples}")
+        if "://" in self.host:
+            raise ValueError(f"'host' must be a device of this machine, local or browser, got '{self.host}'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Candidate:
     arch: tuple[str, ...] = ()  # machines it is made for; empty: any
     check_with: str = ""  # the runtime that checks the numerics where this machine cannot run the engine; "": none may
     check_options: Mapping[str, Any] = field(default_factory=dict)  # that one's session options
+    device: str | None = None  # where its nodes must run; None: where the target says
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class Target:
 
     def devices_of(self, candidate: Candidate) -> tuple[str, ...]:
         """Where a candidate's nodes may run, the device they are meant for first; empty: anywhere."""
-        return () if self.measure.fallback else (self.measure.device, *self.measure.also)
+        return () if self.measure.fallback else (candidate.device or self.measure.device, *self.measure.also)
 
     def device_arch(self) -> str:
         """The architecture to build for: the device's, or this machine's where the profile leaves it open."""
@@ -283,6 +287,7 @@ CANDIDATE_KEYS = {
     "arch": "Machines that it is made for.",
     "check_with": "The runtime that checks the numerics where this machine cannot run the engine.",
     "check_options": "The session options of that one.",
+    "device": "Where its nodes have to run; without it: where [measure] says.",
     "disabled": "true takes an inherited candidate out.",
 }
 """The keys of one of its candidates."""
@@ -367,7 +372,15 @@ def _candidate(
         arch=_strings(item.get("arch", []), f"{here}: 'arch'"),
         check_with=str(item.get("check_with", above.get("check_with", ""))),
         check_options=_table(item, "check_options", here) or _table(above, "check_options", f"[runtime] of {where}"),
+        device=_optional_string(item, "device", here),
     )
+
+
+def _optional_string(table: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = table.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{where}: '{key}' must be a string, got {value!r}")
+    return value
 
 
 def _passes(items: object, where: str) -> tuple[PassSpec, ...]:

@@ -240,7 +240,7 @@ class OrtSession:
             with engine_errors("ONNX Runtime"):
                 events = json.loads(Path(timed.native().end_profiling()).read_text())
             timed.close()
-        return _layer_times(events)
+        return layer_times(events)
 
     def close(self) -> None:
         """Free the session; what `bind` returned keeps its own hold until it is dropped."""
@@ -278,7 +278,7 @@ class OrtSession:
 _KERNEL = "_kernel_time"
 
 
-def _layer_times(events: list[dict[str, Any]]) -> list[LayerTime]:
+def layer_times(events: list[dict[str, Any]]) -> list[LayerTime]:
     """The kernels' times of a profile, by the node, in the order of their first run.
 
     ONNX Runtime names a kernel after its node; one that it made of several by its own rules: after its output with

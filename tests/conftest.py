@@ -13,6 +13,8 @@ import pytest
 
 from edgekit.bundle import Bundle, EngineUse, Manifest, write_bundle
 from edgekit.contracts import Artifact, PassRecord, TensorSpec, Tolerance
+from edgekit.errors import EngineError
+from edgekit.runtimes._onnxruntime_web.package import Package
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 collect_ignore = ["third_party"]  # packages of their own: tests/packaging/test_third_party.py installs them
@@ -56,6 +58,27 @@ def results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / ".edgekit" / "results"
     monkeypatch.setenv("EDGEKIT_RESULTS", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a real browser."""
+    from edgekit.runtimes._onnxruntime_web.browser import INSTALL, find_browser
+
+    try:
+        return find_browser()
+    except EngineError:
+        pytest.skip(f"no Chromium: {INSTALL}")
+
+
+@pytest.fixture(scope="session")
+def web_engine(chromium: str) -> Package:
+    """The files of onnxruntime-web, which npm fetches once into the user's cache; a browser is there as well."""
+    from edgekit.runtimes._onnxruntime_web.package import can_fetch, find_package, get_package
+
+    if find_package() is None and not can_fetch():
+        pytest.skip("no npm to fetch onnxruntime-web with: apt install npm")
+    return get_package()
 
 
 WEIGHT = np.add.outer(np.arange(8), np.arange(3)).astype(np.float32)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..contracts import Feeds, Outputs, Tolerance
@@ -46,6 +46,7 @@ def write_bundle(
     runtime_class: str = "PLUGIN",
     substitute_module_file: Path | None = None,
     layers: bytes | None = None,
+    app: Mapping[str, Path] | None = None,
     overwrite: bool = False,
     check: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
@@ -62,6 +63,7 @@ def write_bundle(
         runtime_class: the adapter's name in it; in the bundle it is called ``PLUGIN`` as well.
         substitute_module_file: that of the adapter in ``manifest.checked_with``, which calls it ``PLUGIN``.
         layers: the content of layers.json (`edgekit.layers`), by which a profile is mapped back to the graph.
+        app: glue for apps: path in the bundle → the file to copy there.
         overwrite: replace a bundle that is there.
         check: called with the finished bundle before it is put in place; what it raises ends the writing.
 
@@ -83,6 +85,8 @@ def write_bundle(
             (folder / "README.md").write_text(readme, encoding="utf-8")
             if layers is not None:
                 (folder / LAYERS).write_bytes(layers)
+            for name, source in (app or {}).items():
+                _place(source, folder / name)
             complete = dataclasses.replace(
                 manifest, golden_tolerance=golden_tolerance, golden_samples=samples, files=_hash_files(folder)
             )
@@ -134,6 +138,11 @@ def place_files(source: Path, folder: Path) -> None:
             shutil.copyfile(path, target)
 
 
+def _place(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
 def _write_golden(golden: Sequence[tuple[Feeds, Outputs]], folder: Path) -> int:
     folder.mkdir()
     written = total = 0
@@ -155,16 +164,21 @@ def place_runner(folder: Path, runtime_file: Path, runtime_class: str, runtime: 
 
 
 def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: str) -> None:
-    """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them."""
+    """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them.
+
+    What an adapter alone needs, code or not, lies in the folder of its name with an underscore before it.
+    """
     for source in (path for pattern in _FLOOR for path in sorted(_PACKAGE.glob(pattern))):
-        target = folder / source.relative_to(_PACKAGE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        _place(source, folder / source.relative_to(_PACKAGE))
     own = runtimes_folder()
     adapters = folder / "runtimes"
     adapters.mkdir()
     for path in (own / "__init__.py", own / "null.py", *own.glob("_*.py"), *runtime_file.parent.glob("_[!_]*.py")):
         shutil.copyfile(path, adapters / path.name)
+    parts = runtime_file.with_name(f"_{runtime_file.stem}")
+    for path in sorted(parts.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            _place(path, adapters / path.relative_to(parts.parent))
     code = _with_relative_imports(runtime_file.read_text("utf-8"))
     if not re.search(r"^PLUGIN\b", code, flags=re.MULTILINE):  # its entry point names the class itself
         code += f"\n\nPLUGIN = {runtime_class}\n"

@@ -12,12 +12,13 @@ EXAMPLE = """
 edgekit doctor
 edgekit doctor --target cpu && edgekit export net.py:build --target cpu
 edgekit doctor --device ssh://pi@raspberrypi --target raspberry-pi-5
+edgekit doctor --device browser
 """
 
 
 @define("doctor", example=EXAMPLE)
 @target_option(required=False)
-@click.option("--device", metavar="URL", help="Look at that device: ssh://[user@]host[:port] or adb://serial.")
+@click.option("--device", metavar="URL", help="Look at that device: ssh://[user@]host[:port], adb://serial or browser.")
 @click.option("--install", "install_there", is_flag=True, help="With --device: put what is missing there, from here.")
 @click.option("--clean", is_flag=True, help="With --device: delete edgekit's cache there, installed packages too.")
 def command(console: Console, target: str | None, device: str | None, install_there: bool, clean: bool) -> None:
@@ -25,6 +26,9 @@ def command(console: Console, target: str | None, device: str | None, install_th
 
     With --target or --device, the exit code is 6 while something that is needed is missing.
     """
+    if device is not None and device.partition(":")[0] == "browser":
+        _browser(console, device, install_there, clean)
+        return
     if device is not None and device != "local":
         _remote(console, device, target, install_there, clean)
         return
@@ -40,6 +44,17 @@ def command(console: Console, target: str | None, device: str | None, install_th
     if missing:
         console.complain(f"target '{report.targets[0].name}' is not ready: {'; '.join(missing)}")
         raise click.exceptions.Exit(6)
+
+
+def _browser(console: Console, url: str, install_there: bool, clean: bool) -> None:
+    from ..devices.browser import BrowserDevice
+    from ..report.device import browser_text
+
+    if clean:
+        raise UsageError("--clean is about a remote device: nothing stays in the browser")
+    with console.progress.stage(f"looking at {url}"):
+        report = BrowserDevice(url).examine(fetch=install_there)
+    console.show(report.to_json(), lambda: browser_text(report, console.colour, console.width))
 
 
 def _remote(console: Console, url: str, target: str | None, install_there: bool, clean: bool) -> None:

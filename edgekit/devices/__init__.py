@@ -1,4 +1,4 @@
-"""Where a bundle is run and measured: this machine, or another over ssh or adb."""
+"""Where a bundle is run and measured: this machine, a browser of it, or another machine over ssh or adb."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Device(AbstractContextManager["Device"], Protocol):
 
 
 def device_for(url: str) -> Device:
-    """The device that ``--device URL`` names: ``local``, ``ssh://[user@]host[:port]``, ``adb://serial``.
+    """The device that ``--device URL`` names: ``local``, ``browser[:PATH]``, ``ssh://[user@]host[:port]``, ``adb://serial``.
 
     The last two take ``?python=PATH``, the interpreter on the device. Nothing is connected before the first use.
 
@@ -67,6 +67,10 @@ def device_for(url: str) -> Device:
         from .local import LocalDevice
 
         return LocalDevice()
+    if url.partition(":")[0] == "browser":
+        from .browser import BrowserDevice
+
+        return BrowserDevice(url)
     return remote_device(url)
 
 

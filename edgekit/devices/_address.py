@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from ..errors import UsageError
 
-_ALLOWED = "Allowed: local, ssh://[user@]host[:port], adb://serial; the last two take ?python=PATH."
+_ALLOWED = "Allowed: local, browser[:PATH], ssh://[user@]host[:port], adb://serial; the last two take ?python=PATH."
 # No part may begin with a dash: ssh and adb would take it for an option.
 _SSH = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9._\\-]*)@)?"

@@ -73,7 +73,7 @@ class DeviceReport:
     def packages(self) -> list[str]:
         """What pip calls numpy and the engines."""
         parts = [part for part in (self.numpy, *self.engines) if part.by_pip]
-        lines = [part.install.partition(" install ")[2] for part in parts]
+        lines = [part.install.partition(" pip install ")[2] for part in parts]
         return list(dict.fromkeys(word for line in lines for word in line.split()))
 
     def to_json(self) -> dict[str, Any]:
@@ -150,7 +150,9 @@ def _runtimes(target: str | Path | None, machine: str) -> list[str]:
         profiles: list[Target] = [load_target(target)]
     else:
         every = [load_target(path) for path in plugins.target_files().values()]
-        profiles = [item for item in every if not item.abstract and (not item.arch or machine in item.arch)]
+        # A target of another host than "local" is no machine: a browser, say.
+        own = [item for item in every if not item.abstract and item.measure.host == "local"]
+        profiles = [item for item in own if not item.arch or machine in item.arch]
     names = [item.runtime for profile in profiles for item in profile.candidates_for(machine)]
     usual = [name for name in dict.fromkeys(names) if name not in _HOST_ONLY]
     # What the system brings is looked for where a target is named: most devices have not the hardware for it.
@@ -163,7 +165,8 @@ def _by_pip(runtime: str) -> bool:
 
 def _engine(remote: RemoteDevice, name: str, has_numpy: bool) -> Part:
     adapter = plugins.load("runtimes", name)
-    line = f"{remote.session.python} -m {adapter.install}"
+    by_pip = adapter.install.startswith("pip ")
+    line = f"{remote.session.python} -m {adapter.install}" if by_pip else adapter.install
     if not has_numpy:
         return Part(name, None, "cannot be tried without numpy", line, _by_pip(name))
     with work_folder() as folder:

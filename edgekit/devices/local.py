@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,7 +25,7 @@ _COMMAND = (sys.executable, "-P", "-m", "edgekit.measure.worker")
 class LocalDevice:
     """This machine, with the engines of this Python environment."""
 
-    url = "local"
+    url: str = "local"
 
     def describe(self) -> dict[str, Any]:
         """See `measure.machine.describe`."""
@@ -48,8 +48,14 @@ class LocalDevice:
             UsageError: there is no runtime of that name.
             EngineError: the engine is missing, refuses the model, or crashed.
         """
+        return self._start(artifact, runtime, options, feeds, {})
+
+    def _start(
+        self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds], environment: Mapping[str, str]
+    ) -> Worker:
         adapter = plugins.load("runtimes", runtime)
-        return Worker(_COMMAND, artifact, f"{adapter.__module__}:{adapter.__qualname__}", options, feeds, told)
+        reference = f"{adapter.__module__}:{adapter.__qualname__}"
+        return Worker(_COMMAND, artifact, reference, options, feeds, told, environment=environment)
 
     def __enter__(self) -> Self:
         return self

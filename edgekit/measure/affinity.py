@@ -40,21 +40,24 @@ class Applied:
         return {"cores": cores, "nice": self.nice, "refused": list(self.refused)}
 
 
-def apply(cores: Sequence[int] | None, nice: int | None) -> Applied:
+def apply(cores: Sequence[int] | None, nice: int | None, processes: Sequence[int] = ()) -> Applied:
     """Keep every thread of this process, those that an engine started included, on ``cores``, at priority ``nice``.
 
     Args:
         cores: numbers of logical cores; None: as it is.
         nice: −20 (first) to 19; below 0 mostly needs a privilege; None: as it is.
+        processes: others that work for this one, and are treated likewise; what comes out is told of the first.
     """
     refused: list[str] = []
+    threads = [*_threads("self"), *(tid for process in processes for tid in _threads(process))]
     if cores is not None:
-        _for_all_threads(f"cores {','.join(map(str, cores))}", lambda tid: _set_cores(tid, cores), refused)
+        _for_all(threads, f"cores {','.join(map(str, cores))}", lambda tid: _set_cores(tid, cores), refused)
     if nice is not None:
-        _for_all_threads(f"nice {nice}", lambda tid: os.setpriority(os.PRIO_PROCESS, tid, nice), refused)
+        _for_all(threads, f"nice {nice}", lambda tid: os.setpriority(os.PRIO_PROCESS, tid, nice), refused)
+    told = processes[0] if processes else 0
     return Applied(
-        cores=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
-        nice=os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
+        cores=tuple(sorted(os.sched_getaffinity(told))) if hasattr(os, "sched_getaffinity") else None,
+        nice=os.getpriority(os.PRIO_PROCESS, told) if hasattr(os, "getpriority") else None,
         refused=tuple(dict.fromkeys(refused)),
     )
 
@@ -63,9 +66,9 @@ def _set_cores(tid: int, cores: Sequence[int]) -> None:
     os.sched_setaffinity(tid, cores)
 
 
-def _for_all_threads(what: str, change: Callable[[int], None], refused: list[str]) -> None:
+def _for_all(threads: Sequence[int], what: str, change: Callable[[int], None], refused: list[str]) -> None:
     """On Linux affinity and priority are each thread's own; new threads take over their maker's."""
-    for tid in _threads():
+    for tid in threads:
         try:
             change(tid)
         except ProcessLookupError:  # it ended meanwhile
@@ -74,6 +77,8 @@ def _for_all_threads(what: str, change: Callable[[int], None], refused: list[str
             refused.append(f"{what}: {error.strerror if isinstance(error, OSError) else 'not on this system'}")
 
 
-def _threads() -> list[int]:
-    tasks = Path("/proc/self/task")
-    return sorted(int(path.name) for path in tasks.iterdir()) if tasks.is_dir() else [0]
+def _threads(process: int | str) -> list[int]:
+    tasks = Path(f"/proc/{process}/task")
+    if not tasks.is_dir():
+        return [0] if process == "self" else []
+    return sorted(int(path.name) for path in tasks.iterdir())

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..contracts import Artifact, Feeds, Progress, Quiet
 from ..errors import UsageError
 from .affinity import Applied
@@ -118,7 +120,6 @@ def benchmark_bundle(
         feeds = batched(feeds, bundle.artifact.inputs, batch)
     watch, applied = StateWatch(), list[Applied]()
     open_worker = pinned(checked(open_worker, bundle.expected_placement), cores, nice, applied)
-    harness_p50_s = price_of_harness(bundle, open_worker, feeds)
     progress, told = progress or Quiet(), None
 
     def open_one() -> Worker:
@@ -128,6 +129,8 @@ def benchmark_bundle(
         sampled = sample(open_one, plan, progress=progress, watch=watch)
     else:
         sampled, told = mode.measure(open_one, plan, progress, watch)
+    own = (runtime, options) if sampled.infos[0].own_clock else None
+    harness_p50_s = price_of_harness(bundle, open_worker, feeds, own)
     extras = measure_extras(
         open_worker, bundle.artifact, runtime, options, feeds, layers_file=bundle.layers_file, profile=profile
     )
@@ -154,10 +157,26 @@ def benchmark_bundle(
     )
 
 
-def price_of_harness(bundle: Measurable, open_worker: OpenWorker, feeds: Sequence[Feeds]) -> float:
-    """The p50 of a runtime that does nothing, there and with the same inputs: what timing itself costs a run."""
-    with open_worker(bundle.artifact, "null", {}, feeds) as worker:
-        return percentile(worker.measure(_HARNESS_S, max_runs=_HARNESS_RUNS), 0.5)
+def price_of_harness(
+    bundle: Measurable,
+    open_worker: OpenWorker,
+    feeds: Sequence[Feeds],
+    own: tuple[str, Mapping[str, Any]] | None = None,
+) -> float:
+    """The p50 of a run that does nothing, there and with the same inputs: what timing itself costs a run.
+
+    Args:
+        bundle: an open bundle.
+        open_worker: starts a worker on the device.
+        feeds: real inputs.
+        own: a runtime that times its runs itself, with its session options; None: the worker does.
+    """
+    if own is None:
+        with open_worker(bundle.artifact, "null", {}, feeds) as worker:
+            return percentile(worker.measure(_HARNESS_S, max_runs=_HARNESS_RUNS), 0.5)
+    with open_worker(bundle.artifact, *own, feeds) as worker:
+        # A clock of coarse steps says 0 or a step: only the mean lies between.
+        return float(np.mean(worker.harness(_HARNESS_S, max_runs=_HARNESS_RUNS)))
 
 
 def cold_start(infos: Sequence[WorkerInfo]) -> dict[str, Any]:
@@ -208,7 +227,8 @@ def to_json(
         not_measured["placement"] = not_measured["placement_nodes"] = info.placement.unknown
     if samples is None:
         not_measured["samples"] = "not kept"
-    elsewhere = not_the_device(device, arch)
+    emulator = device.get("emulated") or info.in_force.get("emulated")
+    elsewhere = not_the_device({**device, "emulated": emulator}, arch)
     warnings = list(elsewhere)
     warnings += [device["unverified"]] if device.get("unverified") else []
     return {

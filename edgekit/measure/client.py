@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import subprocess
 import tempfile
@@ -43,6 +44,7 @@ class WorkerInfo:
     first_run_s: float | None  # None: opened without inputs
     placement: Placement
     in_force: Mapping[str, Any]
+    own_clock: bool = False  # the session times its runs itself: contracts.OutOfProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Worker:
         options: session options, a table or the runtime's ``Options``.
         feeds: the inputs to measure with, in rotation; without any, only `run` works.
         told: called when the engine says how far it is with opening the model.
+        environment: variables on top of this process's.
 
     Attributes:
         snapshots: the machine's state between the blocks of `measure`, at most one every `state.INTERVAL_S`.
@@ -82,6 +85,8 @@ class Worker:
         options: Any,
         feeds: Sequence[Feeds] = (),
         told: Listener | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.runtime = runtime
         self._told = told
@@ -92,7 +97,11 @@ class Worker:
         started = time.perf_counter()
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env={**os.environ, **(environment or {})},
             )
         except OSError as error:
             self._stderr.close()
@@ -132,6 +141,11 @@ class Worker:
         """Runs at the random arrivals of requests: see `latency.Sampler.serve`."""
         answer, blobs = self._ask("serve", {"rate_per_s": rate_per_s, "seconds": seconds, "seed": seed})
         self.snapshots.append(self._snapshot(answer))
+        return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
+
+    def harness(self, seconds: float, *, max_runs: int = MAX_RUNS) -> NDArray[np.float64]:
+        """What timing costs where the session has its own clock: a run that does nothing, in seconds, shape [n]."""
+        _, blobs = self._ask("harness", {"seconds": seconds, "max_runs": max_runs})
         return np.frombuffer(blobs[0], dtype="<f8").astype(np.float64)
 
     def observe(self, seconds: float) -> Snapshot:
@@ -260,12 +274,13 @@ class Worker:
 def _info(answer: Mapping[str, Any], cold_start_s: float) -> WorkerInfo:
     return WorkerInfo(
         version=answer["version"],
-        cold_start_s=cold_start_s,
+        cold_start_s=cold_start_s - answer.get("placement_s", 0.0),  # which no app asks for; older workers do not tell
         import_s=answer["import_s"],
         load_s=answer["load_s"],
         first_run_s=answer["first_run_s"],
         placement=placement_from_json(answer["placement"]),
         in_force=answer["in_force"],
+        own_clock=answer.get("own_clock", False),  # a bundle's own worker may be older
     )
 
 

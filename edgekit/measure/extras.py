@@ -111,7 +111,10 @@ def memory_json(
     if not peaks:
         reasons["memory.peak_rss_bytes"] = "this system does not tell a process's peak memory"
     if not above:
-        reasons["memory.peak_above_engine_bytes"] = "this system does not tell a process's memory"
+        elsewhere = "the engine runs in a process of its own, which starts with the model"
+        reasons["memory.peak_above_engine_bytes"] = (
+            elsewhere if peaks else "this system does not tell a process's memory"
+        )
     if device is None:
         reasons["memory.device_bytes"] = "this engine does not tell what it takes on its device"
     return {

@@ -86,10 +86,7 @@ class Sampler:
             ``seconds``, at least one and at most `MAX_RUNS`. Where more arrive than can be served, it stops
             `PATIENCE` times that time after the start; what still waits then is left out.
         """
-        random = np.random.default_rng(seed)
-        count = min(max(int(random.poisson(rate_per_s * seconds)), 1), MAX_RUNS)
-        # Given how many arrive, the moments of a Poisson process are independent and uniform.
-        arrivals = np.sort(random.integers(0, max(int(seconds * 1e9), 1), count)).tolist()
+        arrivals = (poisson_arrivals(rate_per_s, seconds, seed) * 1e9).astype(np.int64).tolist()
         calls, index, clock, spin_ns = self._calls, self._next, perf_counter_ns, int(_SPIN_S * 1e9)
         samples = array("q")
         with _no_garbage_collection():
@@ -110,6 +107,16 @@ class Sampler:
                     break
         self._next = index
         return np.frombuffer(samples, dtype=np.int64) / 1e9
+
+
+def poisson_arrivals(rate_per_s: float, seconds: float, seed: int) -> NDArray[np.float64]:
+    """The moments at which requests of a Poisson process arrive within ``seconds``, in order, 1 to `MAX_RUNS` of them.
+
+    Given how many arrive, their moments are independent and uniform.
+    """
+    random = np.random.default_rng(seed)
+    count = min(max(int(random.poisson(rate_per_s * seconds)), 1), MAX_RUNS)
+    return np.sort(random.random(count)) * seconds
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from . import nvml, sysfs
+from .machine import cpu_s
 from .nvml import GpuState
 from .statistics import Verdict
 
@@ -205,14 +206,18 @@ class LoadMeter:
     """How much of the cores' time other processes used while this process worked.
 
     other = (Δbusy − Δown) / (Δbusy + Δidle), with busy and idle ticks of all cores from /proc/stat (steal is busy:
-    another guest had the core) and own the CPU time of this process. Between `begin` and `end` only, since other
-    workers of the same benchmark run in between.
+    another guest had the core) and own the CPU time of this process and of those that work for it. Between `begin` and
+    `end` only, since other workers of the same benchmark run in between.
+
+    Attributes:
+        helpers: the processes that work for this one.
     """
 
     MIN_S = 0.1  # a tick is 10 ms
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._stat = root / "proc/stat"
+        self.helpers: Sequence[int] = ()
         self._start: tuple[int, int, float] | None = None
         self._busy_s = self._idle_s = self._own_s = 0.0
 
@@ -244,7 +249,8 @@ class LoadMeter:
         if len(words) < 9 or words[0] != "cpu":
             return None
         user, nice, system, idle, wait, irq, soft, steal = map(int, words[1:9])
-        return user + nice + system + irq + soft + steal, idle + wait, time.process_time()
+        own_s = time.process_time() + cpu_s(self.helpers)
+        return user + nice + system + irq + soft + steal, idle + wait, own_s
 
 
 def _add(found: dict[str, float], name: str, millidegrees: int | None) -> None:

@@ -15,11 +15,11 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, BinaryIO, NoReturn
 
-from ..contracts import Artifact, Feeds, Profiles, Runtime, Session, options_from
+from ..contracts import Artifact, Feeds, OutOfProcess, Profiles, Runtime, Session, TimedRuns, options_from
 from ..errors import EngineError
 from . import affinity, energy, machine, npz, peaks, state
 from .engines import load_runtime
@@ -49,7 +49,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the host decides
     server = _Server()
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_read_requests, args=(requests, inbox), daemon=True).start()
+    threading.Thread(target=_read_requests, args=(requests, inbox, server), daemon=True).start()
     while True:
         header, blobs = inbox.get()
         try:
@@ -73,11 +73,14 @@ def _claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def _read_requests(requests: BinaryIO, inbox: queue.SimpleQueue[Message]) -> None:
+def _read_requests(requests: BinaryIO, inbox: queue.SimpleQueue[Message], server: _Server) -> None:
     """Pass requests on. When the host is gone, end the process even if an engine is still busy."""
     while (message := read_message(requests)) is not None:
         inbox.put(message)
-    os._exit(0)
+    try:
+        server.end_helpers()
+    finally:
+        os._exit(0)
 
 
 class _Server:
@@ -89,7 +92,7 @@ class _Server:
         self._artifact: Artifact | None = None
         self._feeds: list[Feeds] = []
         self._session: Session | None = None
-        self._sampler: Sampler | None = None
+        self._sampler: TimedRuns | None = None
         self._import_s = 0.0
         self._rss_before_open: int | None = None
         self._reader = state.Reader()
@@ -101,6 +104,7 @@ class _Server:
             "serve": self._serve,
             "observe": self._observe,
             "energy": self._energy,
+            "harness": self._harness,
             "meters": self._meters,
             "peaks": self._peaks,
             "pin": self._pin,
@@ -147,13 +151,22 @@ class _Server:
             start = time.perf_counter()
             session.run(self._feeds[0])
             first_run_s = time.perf_counter() - start
-            self._sampler = Sampler(session, self._feeds)
+            if isinstance(session, OutOfProcess):
+                self._sampler = session.sampler(self._feeds)
+            else:
+                self._sampler = Sampler(session, self._feeds)
+        self._reader.load.helpers = self._helpers()
+        start = time.perf_counter()
+        placement = placement_to_json(session.placement())
+        placement_s = time.perf_counter() - start
         return {
             "version": self._version,
+            "own_clock": isinstance(session, OutOfProcess),
             "import_s": self._import_s,
             "load_s": load_s,
             "first_run_s": first_run_s,
-            "placement": placement_to_json(session.placement()),
+            "placement": placement,
+            "placement_s": placement_s,
             "in_force": session.in_force(),
         }
 
@@ -176,6 +189,13 @@ class _Server:
         self._reader.load.end()
         return self._snapshot(), [samples.astype("<f8").tobytes()]
 
+    def _harness(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        session = self._opened()
+        if not isinstance(session, OutOfProcess):
+            raise EngineError("this engine runs in the worker: the null runtime prices its timing")
+        samples = session.sampler(self._feeds).harness(header["seconds"], max_runs=header["max_runs"])
+        return {}, [samples.astype("<f8").tobytes()]
+
     def _observe(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         self._reader.load.begin()
         time.sleep(header["seconds"])
@@ -195,7 +215,7 @@ class _Server:
         return {}, [npz.dump(session.run(npz.load(blob))) for blob in blobs]
 
     def _pin(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
-        return affinity.apply(header["cores"], header["nice"]).to_json(), []
+        return affinity.apply(header["cores"], header["nice"], self._helpers()).to_json(), []
 
     def _meters(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         meters, reasons = energy.find_meters()
@@ -235,8 +255,24 @@ class _Server:
             return {"peaks": None, "reason": str(error)}, []
 
     def _memory(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        session = self._opened()
+        if isinstance(session, OutOfProcess):
+            helpers = session.processes()  # the engine starts with the model: there is no memory "before"
+            peak = machine.peak_rss_bytes(helpers[0]) if helpers else None
+            return {"peak_rss_bytes": peak, "rss_before_open_bytes": None}, []
         peak = machine.peak_rss_bytes()
         return {"peak_rss_bytes": peak, "rss_before_open_bytes": self._rss_before_open}, []
+
+    def end_helpers(self) -> None:
+        """End the processes in which an engine runs, so that the next worker finds the machine quiet."""
+        session = self._session
+        if session is not None and isinstance(session, OutOfProcess):
+            session.close()
+
+    def _helpers(self) -> Sequence[int]:
+        """The processes in which the engine runs; none: it runs in this one."""
+        session = self._session
+        return session.processes() if session is not None and isinstance(session, OutOfProcess) else ()
 
     def _opened(self) -> Session:
         if self._session is None:

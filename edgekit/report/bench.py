@@ -140,8 +140,9 @@ def device_line(device: Mapping[str, Any]) -> str:
     parts = [f"{name} ({device.get('machine')})"]
     if device.get("usable_cores"):
         parts.append(f"{device['usable_cores']} of {device['cores']} cores")
-    if device.get("os"):
-        parts.append(str(device["os"]))
+    for key in ("os", "browser"):
+        if device.get(key):
+            parts.append(str(device[key]))
     return ", ".join(parts)
 
 

@@ -22,6 +22,7 @@ def bundle_readme(
     substitute: Substitute | None = None,
     note: str = "",
     device: str = "",
+    app: str = "",
 ) -> str:
     """Markdown for people who get the bundle and have never heard of edgekit.
 
@@ -38,6 +39,7 @@ def bundle_readme(
         substitute: what checked it where its engine could not run.
         note: what else is worth knowing about installing the engine.
         device: what the device itself needs, where that is more than the engine's package.
+        app: sections on how to use it in apps of other languages, in Markdown.
     """
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
     rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
@@ -51,11 +53,15 @@ On a machine that cannot run the engine, the numerics can be checked all the sam
     python run.py test --substitute      # in {substitute.name}
 """
     rows += [f"| out | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in outputs]
+    made = f"A model for target `{target}` in {precision}, made by edgekit."
+    needs = f"It needs Python 3.11 or later, numpy and {engine}:"
+    intro = f"{made}\n\n{app}\n## In Python\n\n{needs}" if app else f"{made} {needs}"
+    model = "## The model\n\n" if app else ""
     return f"""# {name}
 
-A model for target `{target}` in {precision}, made by edgekit. It needs Python 3.11 or later, numpy and {engine}:
+{intro}
 
-    {install} numpy
+{_install_lines(install)}
     python run.py            # self-test: checks every file's hash, then the answers against the golden ones
     python run.py bench      # latency on this machine
 {note and chr(10) + note + chr(10)}{other}
@@ -68,7 +74,7 @@ with load() as model:
     outputs = model.run({{{feeds}}})
 ```
 
-| | name | dtype | shape |
+{model}| | name | dtype | shape |
 |---|---|---|---|
 {chr(10).join(rows)}
 
@@ -78,6 +84,11 @@ with load() as model:
 {f"{chr(10)}{device}{chr(10)}" if device else ""}
 `manifest.json` lists every file with its SHA-256, the session options, and how the model was made.
 """
+
+
+def _install_lines(install: str) -> str:
+    lines = [f"{install} numpy"] if install.startswith("pip ") else [install, "pip install numpy"]
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def _shape(spec: TensorSpec) -> str:

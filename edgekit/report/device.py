@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..devices.browser import BrowserReport
 from ..devices.examine import DeviceReport
 from . import units
 from .layout import Ink, labelled
@@ -35,3 +36,20 @@ def device_text(report: DeviceReport, colour: bool, width: int) -> str:
     else:
         lines += labelled("verdict", "ready", ink, width)
     return "\n".join(lines)
+
+
+def browser_text(report: BrowserReport, colour: bool, width: int) -> str:
+    """The browser, the engine, and what a page can have; what it cannot have comes with the reason."""
+    ink = Ink(colour)
+    lines = labelled("browser", f"{report.version}   {report.path}", ink, width)
+    if report.no_engine is None:
+        lines += labelled("engine", f"onnxruntime-web {report.engine}   {report.engine_folder}", ink, width)
+    else:
+        lines += labelled("engine", ink.bad(report.no_engine), ink, width)
+    cores = "" if report.cores is None else f" on {report.cores} cores"
+    lines += labelled("threads", f"yes{cores}, with SIMD" if report.threads else ink.bad("no"), ink, width)
+    if report.webgpu is None:
+        return "\n".join([*lines, *labelled("WebGPU", f"no: {report.no_webgpu}", ink, width)])
+    fp16 = "with fp16" if report.webgpu["f16"] else "without fp16"
+    played = ": the CPU plays it, no GPU" if report.webgpu["software"] else ""
+    return "\n".join([*lines, *labelled("WebGPU", f"{report.webgpu['name']}, {fp16}{played}", ink, width)])

@@ -28,7 +28,7 @@ def test_addresses(url: str, expected: Address) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("", "'' is not a device. Allowed: local, ssh://"),
+        ("", "'' is not a device. Allowed: local, browser[:PATH], ssh://"),
         ("ssh:/pi", "'ssh:/pi' is not a device"),
         ("ssh://", "'' is not [user@]host[:port]"),
         ("ssh://-oProxyCommand=x", "'-oProxyCommand=x' is not [user@]host[:port]"),

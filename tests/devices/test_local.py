@@ -38,5 +38,5 @@ def test_an_unknown_runtime_is_suggested() -> None:
 
 @pytest.mark.parametrize("url", ["", "here", "ssh", "http://x", "Local"])
 def test_what_is_no_device(url: str) -> None:
-    with pytest.raises(UsageError, match=r"is not a device\. Allowed: local, ssh://"):
+    with pytest.raises(UsageError, match=r"is not a device\. Allowed: local, browser"):
         device_for(url)

@@ -232,7 +232,7 @@ def test_two_builds_at_once(tmp_path: Path) -> None:
 
 
 class FakeDriver:
-    """NVIDIA's driver library as a machine of each kind would have it: the calls that `_cuda_driver` makes, in C's manner."""
+    """NVIDIA's driver library as machines of each kind have it: the calls that `_cuda_driver` makes, in C's manner."""
 
     def __init__(self, cuda: int = 13000, gpus: int = 1, init: int = 0, capability: tuple[int, int] = (9, 0)) -> None:
         self.cuda, self.gpus, self.init, self.capability = cuda, gpus, init, capability
