@@ -27,6 +27,7 @@ PROFILES = DOCS.parent / "targets"
 _PLACES = {
     "cpu": "CPU",
     "gpu": "GPU",
+    "stand_in": "another engine",
     "emulator": "vendor's emulator",
     "emulated_device": "emulated device",
     "browser": "browser",
@@ -41,8 +42,8 @@ _HEAD = """\
 `edgekit targets new my-board --extends NAME` starts one of your own.
 
 **Verified** tells where the whole way was tried: on a CPU or a GPU of the kind, in a browser, on the vendor's emulator
-of an accelerator, on a whole device run by an emulator, or on the device. An emulator's outputs are right, its latency
-means nothing. **Open** is what nobody has tried.
+of an accelerator, on a whole device run by an emulator, or on the device; where no such machine could run its engine, in
+another engine. An emulator's outputs are right, its latency means nothing. **Open** is what nobody has tried.
 """
 _PARITY = """
 ## Accuracy on the example models

@@ -76,6 +76,7 @@ class Verified:
 
     cpu: str = _key("", "On a CPU of the kind that it is for.")
     gpu: str = _key("", "On a real GPU: which.")
+    stand_in: str = _key("", "In another engine, on a machine that cannot run its own: which, and what it shows.")
     emulator: str = _key("", "On the vendor's emulator of the accelerator: right numbers, no latency.")
     emulated_device: str = _key("", "On a whole device run by an emulator, over ssh or adb: right numbers, no latency.")
     browser: str = _key("", "In a real browser: which.")

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.contracts import Artifact, Placement
 from edgekit.errors import EngineError, PlacementError, UsageError
-from edgekit.passes import PassContext, module_path
 from edgekit.placing import refusal
 from edgekit.runtimes.onnxruntime_qnn import ANY, SOC_KEY, OnnxRuntimeQnn, soc_name
 
-from ._units import units
 from .onnx import FILE, OnnxFile
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from edgekit.passes import PassContext
 
 _UNCOMPILED = "Failed to finalize QNN graph"
 
@@ -86,6 +85,7 @@ def _compile(
 ) -> tuple[Placement, str]:
     """Compile in a fresh process; where each node went, and the engine's version."""
     from edgekit.devices.local import LocalDevice
+    from edgekit.passes import module_path
 
     asked = {
         "soc_model": options.soc_model,
@@ -100,7 +100,7 @@ def _compile(
         with device.open(plain, OnnxRuntimeQnn.name, {**asked, "fallback": [ANY]}) as worker:
             explained = refusal(
                 worker.info.placement,
-                device=context.device,
+                devices=(context.device,) if context.device else (),
                 target=context.target,
                 allowed=context.allow_fallback,
                 modules={node.name or "": module_path(node) for node in model.graph},
@@ -120,6 +120,9 @@ def _uncompiled(model: ir.Model, folder: Path, asked: Mapping[str, Any], context
     The compiler itself names none, so each distinct operator is compiled alone, with the quantizers around it.
     """
     from edgekit.devices.local import LocalDevice
+    from edgekit.passes import module_path
+
+    from ._units import units
 
     lines: list[str] = []
     found: list[str] = []

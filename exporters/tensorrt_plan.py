@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 from edgekit.contracts import Artifact, TensorSpec
 from edgekit.errors import EngineError
 from edgekit.exporters import Finding
-from edgekit.graph import specs
 from edgekit.runtimes._tensorrt_recipe import RECIPE, Recipe, ShapeRange, numbers
 
 from . import _tensorrt_parser
-from ._tensorrt_rules import Plan, check, left_to_gpu
 from .onnx import FileLayout, OnnxFile
 
 if TYPE_CHECKING:
@@ -64,6 +62,10 @@ class TensorRtPlan:
 
     def check(self, model: ir.Model, precision: str, options: PlanOptions, context: PassContext) -> Sequence[Finding]:
         """What TensorRT would refuse of a graph. See `exporters.Checks`."""
+        from edgekit.graph import specs
+
+        from ._tensorrt_rules import Plan, check
+
         inputs, _ = specs(model)
         oldest = numbers(options.tensorrt_min)
         plan = Plan(
@@ -83,6 +85,8 @@ class TensorRtPlan:
         Raises:
             EngineError: TensorRT would refuse the graph; names each node with its module, the reason, what to do.
         """
+        from ._tensorrt_rules import left_to_gpu
+
         found = self.check(model, precision, options, context)
         if found:
             raise refusal(found, options)

@@ -40,7 +40,7 @@ class HtpSession(OrtSession):
 
     def metadata(self) -> Mapping[str, str]:
         """The model file's own metadata."""
-        told: dict[str, str] = self._open().get_modelmeta().custom_metadata_map
+        told: dict[str, str] = self.native().get_modelmeta().custom_metadata_map
         return told
 
     def _reason(self, node: NodePlacement) -> str | None:

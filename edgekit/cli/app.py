@@ -16,7 +16,7 @@ from .group import Group
 COMMANDS = {
     "demo": "The whole job on a small real model and real data, in about a minute.",
     "export": "The main job: a PyTorch model → a checked, measured bundle for a device.",
-    "build": "Build on the device what a bundle's engine runs (a TensorRT plan).",
+    "build": "Build on the device what a bundle's engine runs (a TensorRT plan), and keep it there.",
     "bench": "Measure a bundle's latency, memory and placement.",
     "compare": "Faster, slower, or not distinguishable: two bundles in one run.",
     "evaluate": "Measure a bundle's accuracy through the target's own engine.",

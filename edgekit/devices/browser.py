@@ -10,6 +10,7 @@ from .. import plugins
 from ..contracts import Artifact, Feeds
 from ..errors import EngineError, UsageError
 from ..measure.client import Worker
+from ..measure.telling import Listener
 from .local import LocalDevice
 
 _PRICED = "null"  # runs beside every engine: what timing costs
@@ -97,7 +98,14 @@ class BrowserDevice(LocalDevice):
             no_webgpu=told["noWebgpu"],
         )
 
-    def open(self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
+    def open(
+        self,
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds] = (),
+        told: Listener | None = None,
+    ) -> Worker:
         """Start a worker, which starts the browser. See `devices.Device.open`.
 
         Raises:
@@ -112,4 +120,4 @@ class BrowserDevice(LocalDevice):
                 f"runtime '{runtime}' does not run in a browser", fix="Export the model for one: --target web"
             )
         environment = {} if self._path is None else {BROWSER: self._path}
-        return self._start(artifact, runtime, options, feeds, {**environment, **bundled(artifact.path)})
+        return self._start(artifact, runtime, options, feeds, told, {**environment, **bundled(artifact.path)})

@@ -48,10 +48,16 @@ class LocalDevice:
             UsageError: there is no runtime of that name.
             EngineError: the engine is missing, refuses the model, or crashed.
         """
-        return self._start(artifact, runtime, options, feeds, {})
+        return self._start(artifact, runtime, options, feeds, told, {})
 
     def _start(
-        self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds], environment: Mapping[str, str]
+        self,
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds],
+        told: Listener | None,
+        environment: Mapping[str, str],
     ) -> Worker:
         adapter = plugins.load("runtimes", runtime)
         reference = f"{adapter.__module__}:{adapter.__qualname__}"

@@ -13,6 +13,7 @@ from ..bundle.write import place_files, place_runner
 from ..contracts import Artifact, Feeds, Progress
 from ..errors import ParityError
 from ..measure.client import Worker
+from ..measure.telling import Listener
 from ..tempdir import work_folder
 from .remote import RemoteDevice, RemoteWorker
 
@@ -42,7 +43,14 @@ class StagingDevice:
         """See `devices.Device.push`."""
         self._remote.push(bundle, progress)
 
-    def open(self, artifact: Artifact, runtime: str, options: Any, feeds: Sequence[Feeds] = ()) -> Worker:
+    def open(
+        self,
+        artifact: Artifact,
+        runtime: str,
+        options: Any,
+        feeds: Sequence[Feeds] = (),
+        told: Listener | None = None,
+    ) -> Worker:
         """A fresh process there with ``artifact`` open. See `devices.Device.open`."""
         copy = self._copy(artifact.path.parent, runtime)
         moved = Artifact(
@@ -52,7 +60,7 @@ class StagingDevice:
             artifact.inputs,
             artifact.outputs,
         )
-        return RemoteWorker(self._remote.session, copy, moved, runtime, options, feeds)
+        return RemoteWorker(self._remote.session, copy, moved, runtime, options, feeds, told)
 
     def self_test(self, folder: Path, *, substitute: bool = False) -> str:
         """Run a bundle's ``run.py`` there, and return the line it prints.
