@@ -42,7 +42,7 @@ _HEAD = """\
 `edgekit targets new my-board --extends NAME` starts one of your own.
 
 **Verified** tells where the whole way was tried: on a CPU or a GPU of the kind, in a browser, on the vendor's emulator
-of an accelerator, on a whole device run by an emulator, or on the device; where no such machine could run its engine, in
+of an accelerator, on a whole device run by an emulator, or on the device; where no machine of ours runs its engine, in
 another engine. An emulator's outputs are right, its latency means nothing. **Open** is what nobody has tried.
 """
 _PARITY = """

@@ -211,7 +211,7 @@ def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, E
         needs += _unknown(kind, names)  # type: ignore[arg-type]
     exporters = [] if missing else [item.format for item in candidates if item.format in plugins.names("exporters")]
     for name in dict.fromkeys(exporters):  # they import what the extra "export" brings
-        for package in getattr(plugins.load("exporters", name), "packages", ()):
+        for package in _packages_of(name):
             if _version(package) is None:
                 needs.append(f"exporter '{name}': {package} is not installed")
                 install.append(f"pip install {package}")
@@ -222,6 +222,15 @@ def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, E
             install.append(f"pip install {package.name}")
     measured = _stand_ins(replaced) if replaced else _not_here(target)
     return Readiness(target.name, target.description, tuple(needs), tuple(dict.fromkeys(install)), measured)
+
+
+def _packages_of(exporter: str) -> Sequence[str]:
+    """The distributions that an exporter needs beyond the extra "export"."""
+    try:
+        packages: Sequence[str] = getattr(plugins.load("exporters", exporter), "packages", ())
+    except ImportError:  # it imports what that extra brings: `Package` says what is missing
+        return ()
+    return packages
 
 
 def _missing(candidate: Candidate, engines: dict[str, Engine]) -> bool:

@@ -193,6 +193,6 @@ def test_a_jetson_is_exported_for_anywhere_and_measured_on_itself(name: str) -> 
 
 
 def test_a_device_beside_the_targets_own_may_be_allowed() -> None:
-    agx, nano = load_target("jetson-agx-orin").measure, load_target("jetson-orin-nano").measure
+    agx, nano = load_target("jetson-agx-orin"), load_target("jetson-orin-nano")
     assert agx.devices_of(agx.candidates[0]) == ("TensorRT", "DLA")
     assert nano.devices_of(nano.candidates[0]) == ("TensorRT",)

@@ -11,12 +11,13 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.contracts import Artifact, options_from
+from edgekit.contracts import Artifact, Tolerance, options_from
 from edgekit.devices.local import LocalDevice
 from edgekit.errors import EngineError, PlacementError, UsageError
 from edgekit.exporters.qnn_context import ContextOptions, QnnContext
 from edgekit.passes import PassContext
-from edgekit.runtimes.onnxruntime_qnn import SOCS, OnnxRuntimeQnn
+from edgekit.runtimes.onnxruntime_qnn import EMULATED_SOC, SOCS, OnnxRuntimeQnn
+from edgekit.testing.exporters import ArtifactCase, ArtifactExporterConformance
 
 X = np.linspace(-2, 2, 8, dtype=np.float32)[None]
 pytestmark = pytest.mark.usefixtures("htp")
@@ -30,6 +31,19 @@ def write(artifact: Artifact, folder: Path, soc: int = 69, *allowed: str) -> tup
     folder.mkdir()
     written, info = QnnContext().write(ir.load(artifact.path), folder, "fp16", ContextOptions(soc), context(*allowed))
     return written, dict(info)
+
+
+class TestConformance(ArtifactExporterConformance):
+    """The kit that plug-in authors use."""
+
+    @pytest.fixture
+    def case(self, htp: OnnxRuntimeQnn, onnx_chain: Callable[..., Artifact]) -> ArtifactCase:
+        model, expected = ir.load(onnx_chain("Relu", "Tanh").path), {"y": np.tanh(np.maximum(X, 0))}
+        # fp16 has 11 significant bits: 5e-4, as was measured over many operators.
+        bound = Tolerance(rel_l2=1e-3)
+        return ArtifactCase(
+            QnnContext(), model, {"x": X}, expected, htp, bound, ContextOptions(EMULATED_SOC), context()
+        )
 
 
 @pytest.mark.parametrize("soc", sorted(SOCS))

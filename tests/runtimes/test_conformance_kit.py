@@ -15,15 +15,22 @@ from edgekit.testing.runtimes import RuntimeCase, RuntimeConformance
 Arrays = dict[str, np.ndarray]
 # float32 throughout, sums of up to 36 terms: rounding stays under 1e-6 relative.
 FLOAT32 = Tolerance(rel_l2=1e-6)
-NEEDS_A_DEVICE: dict[str, str] = {}
-"""Adapters whose engine cannot be installed everywhere, each with the test that stands for the kit."""
-FOUND = {name: plugins.load("runtimes", name)() for name in plugins.names("runtimes") if name not in NEEDS_A_DEVICE}
-COMPUTES_NOTHING = "null"  # test_null.py
+ELSEWHERE = {
+    "null": "test_null.py: it computes nothing",
+    "onnxruntime_cuda": "test_onnxruntime_cuda.py, on a GPU; test_ort_device.py, its session on the CPU",
+    "onnxruntime_qnn": "test_onnxruntime_qnn.py, on the emulator, in float16 and static shapes",
+    "onnxruntime_tensorrt": "test_onnxruntime_tensorrt.py: it needs a GPU",
+    "onnxruntime_web": "test_onnxruntime_web.py, in a browser",
+    "tensorrt": "test_tensorrt_session.py, on a host's memory in place of a GPU's",
+    "tensorrt_rtx": "test_tensorrt.py: the same session, another library",
+}
+"""Adapters that the model below, or a machine without their device, cannot try; and what tries them instead."""
+FOUND = {name: plugins.load("runtimes", name)() for name in plugins.names("runtimes") if name not in ELSEWHERE}
 
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [(name, format) for name, item in FOUND.items() if name != COMPUTES_NOTHING for format in item.formats],
+    [(name, format) for name, item in FOUND.items() for format in item.formats],
 )
 class TestEveryRuntime(RuntimeConformance):
     @pytest.fixture
