@@ -240,23 +240,6 @@ def _refuse_output(destination: Path, overwrite: bool) -> None:
         raise OutputError(f"the folder '{parent}' cannot be written to", fix="Choose another place with -o.")
 
 
-def _refuse_free_dimensions(model: Source, target: Target, dynamic: Sequence[str]) -> None:
-    if target.export.dynamic:
-        return
-    if dynamic:
-        raise UsageError(
-            f"target '{target.name}' takes static shapes only, got --dynamic {dynamic[0]}",
-            fix="Leave it out: shapes are then those of the example inputs.",
-        )
-    for spec in model.inputs:
-        if any(isinstance(size, str) for size in spec.shape):
-            sizes = "x".join(str(size) for size in model.example[spec.name].shape)
-            raise UsageError(
-                f"target '{target.name}' takes static shapes only, and input '{spec}' has a free dimension",
-                fix=f"Fix it: --input {spec.name}:{spec.dtype}:{sizes}",
-            )
-
-
 def _datasets(
     model: Source,
     data: str | None,

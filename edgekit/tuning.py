@@ -1,15 +1,18 @@
 """Which combinations of session options a candidate is timed with.
 
 All combinations of five options are too many: each costs opening the model. So the options are varied one at a time, in
-the profile's order, and each keeps the value that was the fastest with those found before: 1 + Σ (values − 1) openings
-instead of their product. Options interact in one direction mostly (a better convolution shows once launches cost
-nothing), so a profile names first what hides the others.
+the profile's order, and each keeps the value that was the fastest with those found before; this is repeated from the
+best found until a round improves nothing (coordinate descent). A round costs 1 + Σ (values − 1) openings, a second one
+only what the first has not tried. A profile names first what hides the others: a better convolution shows once launches
+cost nothing. What a single round misses is an option that pays only with a later one: MobileNetV3 wants channels last
+with one way of choosing its convolutions and not with the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from . import plugins
@@ -70,19 +73,26 @@ def choices(
 
 
 def explore(given: Choices, measure: Callable[[dict[str, Any]], float | None]) -> None:
-    """Measure the first combination, then the others one option at a time from the best so far.
+    """Measure the first combination, then others one option at a time from the best so far, until none is better.
+
+    No combination is measured twice, so this ends.
 
     Args:
         given: where to begin and what to try.
         measure: combination → seconds a run, or None where the engine refuses it. Keeps what it finds.
     """
-    best, best_s = given.first, measure(dict(given.first))
-    for key, values in given.values.items():
-        base = best
-        for value in values:
-            if value == base[key]:
-                continue
-            options = {**base, key: value}
-            taken_s = measure(dict(options))
-            if taken_s is not None and (best_s is None or taken_s < best_s):
-                best, best_s = options, taken_s
+    known: dict[tuple[Any, ...], float | None] = {}
+    names = tuple(given.first)
+
+    def seconds(options: dict[str, Any]) -> float:
+        key = tuple(options[name] for name in names)
+        if key not in known:
+            known[key] = measure(dict(options))
+        taken_s = known[key]
+        return inf if taken_s is None else taken_s
+
+    best, round_began_with = given.first, None
+    while best != round_began_with:
+        round_began_with = best
+        for key, values in given.values.items():
+            best = min(({**best, key: value} for value in (best[key], *values)), key=seconds)

@@ -192,4 +192,4 @@ def test_free_dimensions_are_refused(words: list[str], capsys: pytest.CaptureFix
     err = capsys.readouterr().err
     assert "target 'mobile-npu' takes static shapes only" in err
     if source == "free.onnx":
-        assert "input 'x float32 batchx4' has a free dimension. Fix it: --input x:float32:2x4" in err
+        assert "input 'x float32 batchx4' has a free dimension. Fix the sizes: --input x:float32:2x4" in err

@@ -16,7 +16,7 @@ NODES = (
 def test_names_modules_reasons_and_what_to_do() -> None:
     error = refusal(
         Placement(NODES),
-        device="HTP",
+        devices=("HTP",),
         target="mobile-npu",
         modules={"erf": "layers.0.act"},
         advice={"Erf": "Use GELU's tanh form"},
@@ -30,12 +30,12 @@ def test_names_modules_reasons_and_what_to_do() -> None:
 
 
 def test_quantizers_go_with_their_operator_and_count_alone() -> None:
-    assert refusal(Placement(NODES), device="HTP", target="t", allowed={"Erf"}) is None
-    alone = refusal(Placement(NODES[:2]), device="HTP", target="t", allowed={"Erf"})
+    assert refusal(Placement(NODES), devices=("HTP",), target="t", allowed={"Erf"}) is None
+    alone = refusal(Placement(NODES[:2]), devices=("HTP",), target="t", allowed={"Erf"})
     assert alone is not None
     assert "QuantizeLinear  (q)" in str(alone)
     assert "Change the model, or allow it: --allow-fallback QuantizeLinear" in str(alone)
 
 
 def test_nothing_elsewhere_is_no_error() -> None:
-    assert refusal(Placement(NODES[:1]), device="HTP", target="t") is None
+    assert refusal(Placement(NODES[:1]), devices=("HTP",), target="t") is None

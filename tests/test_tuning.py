@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgekit.errors import UsageError
 from edgekit.target import Candidate
@@ -74,9 +77,47 @@ def test_each_option_keeps_its_best_value_and_the_cost_is_a_sum() -> None:
 
     values = {key: tuple(row) for key, row in seconds.items()}
     explore(Choices({"graph": False, "nhwc": False, "kernel": 0}, values), measure)
-    assert len(asked) == 1 + 1 + 1 + 2
+    assert len(asked) == 1 + 1 + 1 + 2 + 2  # the second round: the other graph, the other nhwc, with the kernel found
     assert asked[2] == {"graph": True, "nhwc": True, "kernel": 0}  # from the best so far
     assert min(asked, key=cost) == {"graph": True, "nhwc": False, "kernel": 1}
+
+
+def test_an_option_that_pays_only_with_a_later_one_is_found() -> None:
+    seconds = {(False, 0): 4.0, (True, 0): 5.0, (False, 1): 3.0, (True, 1): 1.0}
+    asked: list[tuple[Any, ...]] = []
+
+    def measure(options: dict[str, Any]) -> float:
+        asked.append((options["nhwc"], options["search"]))
+        return seconds[asked[-1]]
+
+    explore(Choices({"nhwc": False, "search": 0}, {"nhwc": (False, True), "search": (0, 1)}), measure)
+    assert asked == [(False, 0), (True, 0), (False, 1), (True, 1)]  # and nothing twice
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+    st.floats(0, 0.5, allow_nan=False),
+)
+def test_what_is_found_cannot_be_bettered_by_one_option(sizes: list[int], random: Random, refused: float) -> None:
+    """Whatever the times: every combination at most once, and at the end no single option makes it faster."""
+    values = {f"option_{index}": tuple(range(size)) for index, size in enumerate(sizes)}
+    known: dict[tuple[Any, ...], float | None] = {}
+
+    def measure(options: dict[str, Any]) -> float | None:
+        key = tuple(options.values())
+        assert key not in known
+        known[key] = None if random.random() < refused else random.random()
+        return known[key]
+
+    explore(Choices(dict.fromkeys(values, 0), values), measure)
+    found = {key: taken for key, taken in known.items() if taken is not None}
+    if not found:
+        return
+    best = min(found, key=lambda key: found[key])
+    for index, size in enumerate(sizes):
+        for value in range(size):
+            assert (*best[:index], value, *best[index + 1 :]) in known
 
 
 def test_a_combination_that_the_engine_refuses_is_passed_over() -> None:
@@ -87,4 +128,9 @@ def test_a_combination_that_the_engine_refuses_is_passed_over() -> None:
         return None if options["graph"] else 2.0 - options["nhwc"]
 
     explore(Choices({"graph": False, "nhwc": False}, {"graph": (False, True), "nhwc": (False, True)}), measure)
-    assert asked[-1] == {"graph": False, "nhwc": True}
+    assert asked == [
+        {"graph": False, "nhwc": False},
+        {"graph": True, "nhwc": False},
+        {"graph": False, "nhwc": True},
+        {"graph": True, "nhwc": True},  # refused with the one value, perhaps not with the other
+    ]

@@ -115,7 +115,7 @@ def test_a_node_that_webgpu_does_not_take_is_exit_5_by_its_name(
     words = ["export", "net.py:build", "--target", "software.toml", "--candidate", "webgpu fp32"]
     code, _, said = edgekit(capsys, *words)
     assert code == 5
-    assert "would not run on the WebGPU, which target 'software' does not allow" in said
+    assert "would run on the CPU, which target 'software' does not allow" in said
     assert "Round" in said
     assert "--allow-fallback Round" in said
 
