@@ -198,7 +198,7 @@ class Bench:
             if candidate.precision not in ("fp16", "bf16") or candidate.name in self.options.leave_out:
                 continue
             if engine == "onnxruntime":  # a stand-in, with the options that it knows
-                candidate = replace(candidate, runtime=engine, tune={"threads": (0,)})
+                candidate = replace(candidate, runtime=engine, options={}, tune={"threads": (0,)})
             model, _ = run_passes(clone(graph), candidate.passes, context)
             operators = {node.op_type for node in model.graph}
             folder = self.folder / candidate.name.replace(" ", "-")

@@ -13,6 +13,7 @@ import pytest
 from edgekit.errors import AccuracyError, EngineError, OutputError, ParityError, UsageError
 from edgekit.pipeline import export
 
+QUICK_S = 1.5  # enough to measure something where no test looks at the numbers
 NET = """
 import torch
 
@@ -104,7 +105,7 @@ def test_an_export_builds_checks_measures_and_bundles_every_candidate(folder):
 
 
 def test_without_data_nothing_is_quantized_and_the_reason_is_given(folder):
-    result = export("net.py:build", candidates=("onnxruntime fp32", "onnxruntime int8 static"))
+    result = export("net.py:build", candidates=("onnxruntime fp32", "onnxruntime int8 static"), max_time_s=QUICK_S)
     assert result.chosen == "onnxruntime fp32"
     assert result.candidates[1].rejected == "needs samples to calibrate: --data"
     assert result.calibration is None
@@ -130,7 +131,7 @@ def test_a_wrong_engine_is_caught_and_the_layer_is_named(folder):
 
 
 def test_a_wrong_engine_does_not_stop_the_right_one(folder):
-    result = export("net.py:resize", candidates=("onnxruntime fp32", "openvino fp32"))
+    result = export("net.py:resize", candidates=("onnxruntime fp32", "openvino fp32"), max_time_s=QUICK_S)
     assert result.chosen == "onnxruntime fp32"
     assert "rel_l2" in result.candidates[1].rejected
 
@@ -141,6 +142,7 @@ def test_the_most_harmful_node_stays_in_floating_point_until_the_accuracy_holds(
         "net.py:outlier",
         data="rows.npz",
         candidates=("onnxruntime fp32", "onnxruntime int8 static", "openvino int8 qdq"),
+        max_time_s=QUICK_S,
     )
     for item in result.candidates:
         if item.precision == "int8":
@@ -159,12 +161,12 @@ def test_a_missed_metric_is_an_accuracy_error(folder):
 
 
 def test_what_is_in_the_way_is_not_overwritten_unasked(folder):
-    export("net.py:build", candidates=("onnxruntime fp32",))
+    export("net.py:build", candidates=("onnxruntime fp32",), max_time_s=QUICK_S)
     before = (folder / "build.edgekit" / "manifest.json").read_bytes()
     with pytest.raises(OutputError, match="exists"):
         export("net.py:build", candidates=("onnxruntime fp32",))
     assert (folder / "build.edgekit" / "manifest.json").read_bytes() == before
-    export("net.py:build?width=8", candidates=("onnxruntime fp32",), overwrite=True)
+    export("net.py:build?width=8", candidates=("onnxruntime fp32",), overwrite=True, max_time_s=QUICK_S)
     assert (folder / "build.edgekit" / "manifest.json").read_bytes() != before
     assert left_behind(folder) == ["build.edgekit"]
 
