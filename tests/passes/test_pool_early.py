@@ -31,6 +31,17 @@ LEFT = {
     "computed bias": (f"k = Neg (b) c = Conv (x, w, k) y = {POOL} (c)", "the bias is computed"),
     "indices": (f"c = Conv (x, w, b) p, i = {POOL} (c) f = Cast <to = 1> (i) y = Add (p, f)", "its indices are read"),
     "of something else": (f"a = Abs (x) s = Conv (a, w) t = Tanh (s) y = {POOL} (t)", "no Conv comes before it"),
+    "in a branch": (
+        f"c = Conv (x, w, b) r = Relu (c) s = ReduceMax <keepdims = 0> (x) z = Cast <to = 9> (s) y = If (z) <"
+        f"then_branch = t () => (float[1, 3, 3, 3] p) {{ p = {POOL} (r) }}, "
+        "else_branch = e () => (float[1, 3, 3, 3] q) { q = Conv <strides = [2, 2]> (x, w) }>",
+        "what comes before it is outside of its subgraph",
+    ),
+    "dilated and padded": (
+        "c = Conv (x, w, b) r = Relu (c)"
+        " y = MaxPool <kernel_shape = [2, 2], dilations = [5, 5], pads = [1, 1, 1, 1]> (r)",
+        "it is dilated and padded",
+    ),
     "none": ("c = Conv <strides = [2, 2]> (x, w) y = Relu (c)", "the graph has no MaxPool"),
     "nothing between": (f"c = Conv (x, w) y = {POOL} (c)", "there is neither bias nor Relu"),
 }  # fmt: skip
