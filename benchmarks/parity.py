@@ -56,9 +56,11 @@ def candidates_of(target: str, subject: _models.Subject, device: str, folder: Pa
             "metric": metric and metric["name"],
             "value": metric and metric["value"],
             "rejected": item["rejected"],
+            "checked_with": item["checked_with"],
         }
     facts = result["device"]
-    emulated = f", emulated by {facts['emulated']}" if facts["emulated"] else ""
+    emulator = facts["emulated"] or result["emulated"]
+    emulated = f", emulated by {emulator}" if emulator else f", {facts['browser']}" if facts.get("browser") else ""
     where = facts["board"] or ("ARM64" if facts["machine"] == "aarch64" else facts["machine"])
     return rows, f"{where}, {facts['os'].split()[0]}{emulated}", reference
 

@@ -48,8 +48,8 @@ another engine. An emulator's outputs are right, its latency means nothing. **Op
 _PARITY = """
 ## Accuracy on the example models
 
-Against PyTorch in fp32, over all samples, in the target's own engine; a metric where there are labels. PyTorch's own:
-{references}. `—`: not tried; a row with a reason was refused for it.
+Against PyTorch in fp32, over all samples, in the target's own engine or the one that is named; a metric where there are
+labels. PyTorch's own: {references}. `—`: not tried; a row with a reason was refused for it.
 """
 
 
@@ -102,7 +102,8 @@ def _cell(item: Mapping[str, Any] | None) -> str:
         return str(item["rejected"])
     metric = f", {item['metric']} {units.metric(item['metric'], item['value'])}"
     reason = f"; {item['rejected']}" if item["rejected"] else ""
-    return f"{units.decibels(item['sqnr_db'])}{metric}{reason}"
+    instead = f" (in {item['checked_with']})" if item.get("checked_with") else ""
+    return f"{units.decibels(item['sqnr_db'])}{metric}{instead}{reason}"
 
 
 def _list(names: Iterable[str]) -> str:
