@@ -211,10 +211,10 @@ def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, E
         needs += _unknown(kind, names)  # type: ignore[arg-type]
     exporters = [] if missing else [item.format for item in candidates if item.format in plugins.names("exporters")]
     for name in dict.fromkeys(exporters):  # they import what the extra "export" brings
-        for package in _packages_of(name):
-            if _version(package) is None:
-                needs.append(f"exporter '{name}': {package} is not installed")
-                install.append(f"pip install {package}")
+        for distribution in _packages_of(name):
+            if _version(distribution) is None:
+                needs.append(f"exporter '{name}': {distribution} is not installed")
+                install.append(f"pip install {distribution}")
     tools = {str(item.export_options["quantize"]) for item in candidates if item.export_options.get("quantize")}
     for package in packages:
         if package.name in tools and package.problem:

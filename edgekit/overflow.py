@@ -19,9 +19,9 @@ from . import plugins
 from .contracts import Feeds, options_from
 from .graph import clone
 from .passes import module_path
+from .passes._plan import name_nodes
 from .passes._session import float_session, run
 from .passes.infer_shapes import InferShapes
-from .passes.quantize_static import name_nodes
 from .repair import MAX_TRIES, Proposal
 from .target import Candidate
 from .verify import first_divergence

@@ -108,7 +108,7 @@ class Finding:
 
 
 @runtime_checkable
-class Checks(Protocol):
+class Checks(ArtifactExporter, Protocol):
     """What an artifact exporter may offer beyond the rest: the engine's rules, for machines without the engine."""
 
     def check(self, model: ir.Model, precision: str, options: Any, context: PassContext) -> Sequence[Finding]:

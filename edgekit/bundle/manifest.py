@@ -214,8 +214,10 @@ def _substitute(item: object) -> Substitute | None:
         return None
     if not isinstance(item, dict):
         raise BundleError(f"{MANIFEST}: 'checked_with' must be an object, got {item!r:.60}")
-    words = (_get(item, key, str, "checked_with.") for key in ("name", "version", "install", "reason"))
-    return Substitute(*words, options=_get(item, "options", dict, "checked_with."))
+    name, version, install, reason = (
+        _get(item, key, str, "checked_with.") for key in ("name", "version", "install", "reason")
+    )
+    return Substitute(name, version, install, reason, _get(item, "options", dict, "checked_with."))
 
 
 def _plain(item: Substitute) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import onnx_ir as ir
 from . import Change, GraphPass
 from ._rewriting import constant, int_of, is_onnx, main_nodes, rank_of, replace, unique_names
 
+_FLOATING = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+
 
 class PoolMeans(GraphPass):
     """Replace ReduceMean where GlobalAveragePool computes the same."""
@@ -41,7 +43,8 @@ def _rewrite(node: ir.Node) -> str | None:
     rank = None if data is None else rank_of(data)
     if data is None or rank is None or rank < 3:
         return "its data has no spatial axes, or no known rank"
-    if not _is_floating(data):
+    dtype = data.dtype
+    if dtype is None or dtype not in _FLOATING:
         return "it is of no floating-point type"
     axes = _axes(node)
     if axes is None or sorted(axis % rank for axis in axes) != list(range(2, rank)):
@@ -53,13 +56,9 @@ def _rewrite(node: ir.Node) -> str | None:
             return "its result has another rank than it should"
         new.append(ir.node("Flatten", [pool.outputs[0]], {"axis": 1}))
     for item in new:
-        item.outputs[0].dtype = data.dtype
+        item.outputs[0].dtype = dtype
     replace([node], new, node.outputs[0], new[-1].outputs[0])
     return None
-
-
-def _is_floating(value: ir.Value) -> bool:
-    return value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
 def _axes(node: ir.Node) -> list[int] | None:
