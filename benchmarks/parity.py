@@ -55,6 +55,8 @@ def candidates_of(target: str, subject: _models.Subject, device: str, folder: Pa
             "sqnr_db": parity and parity["sqnr_db"],
             "metric": metric and metric["name"],
             "value": metric and metric["value"],
+            "reference": metric and metric["reference"],
+            "samples": metric and metric["samples"],
             "rejected": item["rejected"],
             "checked_with": item["checked_with"],
         }

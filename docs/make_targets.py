@@ -83,7 +83,7 @@ def _parity(targets: Iterable[Target], data: Mapping[str, Any]) -> str:
     for target in targets:
         found = data["targets"].get(target.name, {})
         for candidate in target.candidates:
-            cells = [_cell(found.get(model, {}).get(candidate.name)) for model in models]
+            cells = [_cell(found.get(model, {}).get(candidate.name), models[model]["samples"]) for model in models]
             if set(cells) != {"—"}:
                 rows.append([f"`{target.name}`", candidate.name, *cells])
     references = ", ".join(
@@ -95,12 +95,15 @@ def _parity(targets: Iterable[Target], data: Mapping[str, Any]) -> str:
     return f"{text}\nChecked with `python benchmarks/parity.py`:\n\n{places}\n"
 
 
-def _cell(item: Mapping[str, Any] | None) -> str:
+def _cell(item: Mapping[str, Any] | None, usual: int) -> str:
+    """The accuracy; with PyTorch's own where it was checked on another number of samples than is usual."""
     if item is None:
         return "—"
     if item["sqnr_db"] is None:
         return str(item["rejected"])
     metric = f", {item['metric']} {units.metric(item['metric'], item['value'])}"
+    if item.get("samples", usual) != usual:
+        metric += f" (PyTorch {units.metric(item['metric'], item['reference'])} on these {item['samples']} samples)"
     reason = f"; {item['rejected']}" if item["rejected"] else ""
     instead = f" (in {item['checked_with']})" if item.get("checked_with") else ""
     return f"{units.decibels(item['sqnr_db'])}{metric}{instead}{reason}"

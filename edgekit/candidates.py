@@ -214,11 +214,18 @@ def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
         EngineError: the engine is missing, or refuses the model.
     """
     feeds = [sample.feeds for sample in job.expected.first(4)]
-    device = job.site.device
-    if built.stand_in is not None:  # ``options`` are another engine's
-        artifact = replace(built.artifact, format=plugins.load("runtimes", built.stand_in.runtime).formats[0])
-        return device.open(artifact, built.stand_in.runtime, built.stand_in.options, feeds)
-    return device.open(built.artifact, built.candidate.runtime, options, feeds)
+    return job.site.device.open(*checker(built, options), feeds)
+
+
+def checker(built: Built, options: Mapping[str, Any]) -> tuple[Artifact, str, Mapping[str, Any]]:
+    """What is opened to check a candidate: the artifact, the runtime's name, its session options.
+
+    The candidate's own with ``options``; where a stand-in checks it, that one's.
+    """
+    if built.stand_in is None:
+        return built.artifact, built.candidate.runtime, options
+    artifact = replace(built.artifact, format=plugins.load("runtimes", built.stand_in.runtime).formats[0])
+    return artifact, built.stand_in.runtime, built.stand_in.options
 
 
 def check(built: Built, worker: Worker, job: Job) -> Check:

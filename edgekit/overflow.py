@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from . import plugins
-from .contracts import Feeds, options_from
+from .contracts import Feeds
+from .divergence import diverging_layer
 from .graph import clone
 from .passes import module_path
 from .passes._plan import name_nodes
@@ -24,7 +24,6 @@ from .passes._session import float_session, run
 from .passes.infer_shapes import InferShapes
 from .repair import MAX_TRIES, Proposal
 from .target import Candidate
-from .verify import first_divergence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,13 +138,10 @@ class OverflowRepair:
 
     def _inside(self, failed: Built) -> Proposal | None:
         """The first node of the candidate's own run whose output is not finite though its inputs are."""
-        runtime = plugins.load("runtimes", self.candidate.runtime)()
-        options = options_from(runtime.Options, self.candidate.options, f"candidate '{self.candidate.name}'")
-        tolerance = self.job.accuracy.tolerance(self.candidate.precision)
+        if not self.job.site.is_here:  # the walk opens the engine on this machine
+            return None
         for feeds in self._samples():
-            found = first_divergence(
-                self.job.source, self.job.graph, failed.artifact, runtime, options, feeds, tolerance
-            )
+            found = diverging_layer(failed, self.job, feeds)
             if found is None or np.isfinite(found.rel_l2) or not found.node or found.node in self._kept:
                 continue
             self._kept |= {node.name or "": module_path(node) for node in self._around(found.node)}

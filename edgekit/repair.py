@@ -8,7 +8,7 @@ stay in float32 (`overflow`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from . import plugins
@@ -68,13 +68,14 @@ class Rankings:
 
 def repair_for(candidate: Candidate, missed: Check, job: Job) -> Repair | None:
     """How to repair a candidate that missed, or None: nothing of it can be left out."""
-    if any(spec.name == "convert_float16" for spec in candidate.passes):
-        from .overflow import OverflowRepair
+    halved = any(spec.name == "convert_float16" for spec in candidate.passes)
+    ranked = _Ranked(_proposals(missed, job)) if needs_calibration(candidate) else None
+    if not halved:
+        return ranked
+    from .overflow import OverflowRepair
 
-        return OverflowRepair(candidate, missed, job)
-    if needs_calibration(candidate):
-        return _Ranked(_proposals(missed, job))
-    return None
+    overflow = OverflowRepair(candidate, missed, job)
+    return overflow if ranked is None else _Both(overflow, ranked)
 
 
 def needs_calibration(candidate: Candidate) -> bool:
@@ -97,6 +98,23 @@ class _Ranked:
 
     def next(self, failed: Built) -> Proposal | None:
         return next(self.proposals, None)
+
+
+@dataclass
+class _Both:
+    """For integers in a float16 graph: what overflows, and after that what loses by rounding."""
+
+    overflow: Repair
+    ranked: Repair
+    _kept: frozenset[str] = frozenset()
+
+    def next(self, failed: Built) -> Proposal | None:
+        found = self.overflow.next(failed)
+        if found is not None:
+            self._kept = found.nodes
+            return found
+        more = self.ranked.next(failed)
+        return None if more is None else replace(more, nodes=more.nodes | self._kept)
 
 
 def _proposals(missed: Check, job: Job) -> Iterator[Proposal]:

@@ -153,6 +153,16 @@ def test_the_most_harmful_node_stays_in_floating_point_until_the_accuracy_holds(
     assert left_behind(folder) == ["outlier.edgekit"]
 
 
+def test_what_is_checked_in_another_engine_is_repaired_there_too(folder):
+    """int8 in a float16 graph for TensorRT, which is not on this machine: what harms it is found without it."""
+    np.savez(folder / "rows.npz", image=np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32))
+    (folder / "strict.toml").write_text('name = "strict"\nextends = "jetson"\n[tolerance.int8]\nsqnr_db = 20.0\n')
+    result = export("net.py:outlier", "strict.toml", data="rows.npz", candidates=("tensorrt int8 fp16",))
+    assert (result.pick.rejected, result.pick.checked_with) == (None, "onnxruntime")
+    assert result.pick.kept_float
+    assert "(harmful) left in floating point: all int8 had" in result.pick.note
+
+
 def test_a_missed_metric_is_an_accuracy_error(folder):
     with pytest.raises(AccuracyError, match="no candidate holds mse within 0") as caught:
         export("net.py:build", data="images.npz", metric="mse", max_drop=0.0, candidates=("openvino bf16",))
