@@ -88,7 +88,7 @@ def main() -> int:
                     return error.exit_code
                 data["targets"].setdefault(target, {})[model] = rows
                 data["where"][target] = {"on": f"{where}; {_versions()}; {datetime.now(UTC):%Y-%m-%d}"}
-                if reference:
+                if reference and reference["samples"] >= data["models"].get(model, {}).get("samples", 0):
                     data["models"][model] = {
                         "metric": reference["name"],
                         "reference": reference["reference"],
