@@ -22,8 +22,8 @@ def build():
 # Each signal at moments of its own: where it comes from does not change what a moment leaves behind.
 MOMENTS = [
     *[("SIGINT", moment_s) for moment_s in (0.3, 4.0, 8.0)],
-    *[("SIGTERM", moment_s) for moment_s in (2.0, 6.0, 10.0)],
-    *[("SIGKILL", moment_s) for moment_s in (3.0, 5.0, 9.0)],
+    *[("SIGTERM", moment_s) for moment_s in (2.0, 6.0, 9.0)],
+    *[("SIGKILL", moment_s) for moment_s in (3.0, 5.0, 7.0)],
 ]
 
 

@@ -52,6 +52,7 @@ def test_it_exports_and_keeps_its_embeddings_and_ranking(tmp_path: Path) -> None
         dynamic=[f"{name}:{axis}" for name in ("input_ids", "attention_mask") for axis in ("0=batch", "1=length")],
         metric="cosine",
         max_drop=0.01,
+        max_time_s=10.0,  # no test here looks at the latencies
     )
     assert any(item.precision.startswith("int8") and item.rejected is None for item in result.candidates)
 
