@@ -46,6 +46,10 @@ class Estimate:
         """The larger side of the interval as a share of the value."""
         return max(self.high - self.value, self.value - self.low) / self.value if self.value else math.inf
 
+    def widened(self, step: float) -> Estimate:
+        """The same, where the clock that it was read from goes in steps: each reading may be one off, either way."""
+        return Estimate(self.value, max(0.0, self.low - step), self.high + step)
+
     def to_json(self) -> dict[str, float]:
         """``{"value", "low", "high"}``."""
         return {"value": self.value, "low": self.low, "high": self.high}

@@ -179,3 +179,11 @@ def test_a_step_between_processes_is_a_drift() -> None:
     assert judged == "drifting"
     assert reasons[0] == "runs got 20% slower while measured"
     assert "the medians of 5 processes differ by" in reasons[1]
+
+
+def test_a_clock_that_goes_in_steps_widens_the_interval() -> None:
+    """A page's clock goes in steps of 5 µs: "10 µs ±0.01" would say what nobody knows."""
+    wide = Estimate(10e-6, 10e-6, 10.02e-6).widened(5e-6)
+    assert (wide.value, wide.low, wide.high) == pytest.approx((10e-6, 5e-6, 15.02e-6))
+    assert Estimate(3e-6, 2e-6, 4e-6).widened(5e-6).low == 0
+    assert Estimate(1.0, 0.9, 1.1).widened(0.0) == Estimate(1.0, 0.9, 1.1)
