@@ -25,6 +25,7 @@ from .devices.local import Worker
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
 from .passes import module_path
 from .placing import refusal
+from .refused_operator import located
 from .repair import Repair, needs_calibration, repair_for
 from .results import CandidateResult
 from .selection import Variant, is_slower, screen
@@ -71,7 +72,6 @@ class Assessed:
         variant = self.best
         options = variant.in_force if variant else self.options or self.candidate.options
         slower = variant is not None and baseline is not None and self.passed and is_slower(variant, baseline)
-        notes = (self._tuned(variant), self.note, "slower than fp32" if slower else None)
         notes = (self._tuned(variant), self.note, "slower than fp32" if slower else None)
         return CandidateResult(
             name=self.candidate.name,
@@ -126,8 +126,10 @@ def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
             return first
         way = None if takes_program(candidate) else repair_for(candidate, first.check, job)
         return first if way is None else _repair(first, way, job, threads, checker)
-    except (EngineError, PlacementError) as error:
+    except PlacementError as error:
         return Assessed(candidate, error=error)
+    except EngineError as error:
+        return Assessed(candidate, error=located(error, job.graph, job.source.program))
 
 
 def _attempt(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import SourceError
 from edgekit.sources import frames
+from edgekit.sources.fx_nodes import line_of, module_of
 
 if TYPE_CHECKING:
     import torch
@@ -156,14 +157,8 @@ def _operator(chain: list[BaseException], node: torch.fx.Node | None) -> str:
 
 def _module(source: Source, chain: list[BaseException], node: torch.fx.Node | None) -> str:
     """``body.1 (Inner)``: the innermost of the user's modules in which it went wrong."""
-    from edgekit.sources.flat import PREFIX
-
-    if node is not None:
-        stack = [value for value in (node.meta.get("nn_module_stack") or {}).values() if value[0]]
-        if stack:
-            path, kind = stack[-1]
-            short = str(path).removeprefix(PREFIX).removeprefix(".")
-            return f"{short or 'the model itself'} ({getattr(kind, '__name__', str(kind)).rpartition('.')[2]})"
+    if node is not None and (found := module_of(node)):
+        return found
     if source.module is None:
         return ""
     paths = {id(module): path for path, module in source.module.named_modules()}
@@ -177,12 +172,8 @@ def _module(source: Source, chain: list[BaseException], node: torch.fx.Node | No
 
 def _line(chain: list[BaseException], node: torch.fx.Node | None) -> str:
     """``net.py:8 in forward: if x.sum() > 0:``, the innermost line of the user's own code."""
-    if node is not None:
-        found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.*)', node.meta.get("stack_trace") or "")
-        own = [item for item in found if frames.is_users(item[0])] or found
-        if own:
-            file, number, function, code = own[-1]
-            return f"{frames.short(file)}:{number} in {function}: {code}"
+    if node is not None and (found := line_of(node)):
+        return found
     for item in chain:
         lines = frames.lines(item.__traceback__)
         if lines:

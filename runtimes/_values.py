@@ -83,6 +83,7 @@ def one_line(error: BaseException, limit: int = 500) -> str:
     """An engine's message on one line, without the places in its own source that say nothing to a user."""
     lines = (line.strip() for line in str(error).splitlines())
     text = " ".join(line for line in lines if line and not re.match(r"Exception from src/\S+:$", line))
+    text = re.sub(r"/onnxruntime_src/\S+:\d+ .*? was false\. *", "", text)
     text = re.sub(r"Check '.*?' failed at src/\S+:\d+: *", "", text) or str(error).strip() or type(error).__name__
     text = re.sub(r"\s+", " ", text).rstrip(". ")
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
 from edgekit.passes import PassContext, convert_bfloat16, convert_float16
+from edgekit.target import load_target
 from edgekit.testing.passes import Case, PassConformance, graph_of
 
 RNG = np.random.default_rng(11)
@@ -140,3 +142,16 @@ def test_bfloat16_says_which_operators_do_not_take_it() -> None:
     text = "(float[1, 1, 4, 4] x, float[1, 1, 3, 3] w) => (float[1, 1, 2, 2] y) { h = Conv (x, w) y = Relu (h) }"
     record = convert_bfloat16.PLUGIN()(graph_of(text, {"w": np.ones((1, 1, 3, 3), np.float32)})).record
     assert "1 of 2 float32 nodes compute in bfloat16; 1 stay: Conv does not take bfloat16" in record.detail
+
+
+def test_the_gpu_profile_keeps_in_float32_what_cuda_has_no_bfloat16_kernel_for() -> None:
+    """MiniLM ends in a ReduceL2, which ONNX allows in bfloat16 and ONNX Runtime's CUDA provider does not have."""
+    (candidate,) = (item for item in load_target("desktop-gpu").candidates if item.precision == "bf16")
+    options = dict(candidate.passes[0].options)
+    assert set(options["keep_op_types"]) > set(convert_bfloat16.PLUGIN.Options().keep_op_types)
+    assert all(onnx.defs.has(name) for name in options["keep_op_types"])
+    text = f"{HEAD}, int64[1] axes) => (float[3, 1] y) {{ h = MatMul (x, w) y = ReduceL2 (h, axes) }}"
+    model = graph_of(text, {"w": W, "axes": np.array([1])})
+    record = convert_bfloat16.PLUGIN.from_table(options, PassContext())(model).record
+    assert "1 of 2 float32 nodes compute in bfloat16; 1 stay: ReduceL2 is kept by its type" in record.detail
+    assert [node.op_type for node in model.graph] == ["Cast", "MatMul", "Cast", "ReduceL2"]

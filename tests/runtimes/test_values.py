@@ -112,5 +112,14 @@ def test_one_line_drops_places_in_the_engines_source() -> None:
         "Check 'false' failed at src/frontends/common/src/frontend.cpp:47:\nLoading input model\nUnsupported type\n\n"
     )
     assert one_line(error) == "Loading input model Unsupported type"
+    error = RuntimeError(
+        "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: /onnxruntime_src/onnxruntime/core/optimizer/"
+        "transformer_memcpy.cc:253 bool onnxruntime::Impl::IsCompatible(const onnxruntime::Node&) const "
+        "!node_provider_type.empty() was false. Provider type for ReduceL2 node with name 'norm' is not set\n"
+    )
+    assert one_line(error) == (
+        "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: "
+        "Provider type for ReduceL2 node with name 'norm' is not set"
+    )
     assert one_line(RuntimeError("")) == "RuntimeError"
     assert len(one_line(RuntimeError("x" * 2000))) == 500
