@@ -32,7 +32,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.comparing import conclude, paired_ratio, race, ratio_of_rounds, stop
+from edgekit.comparing import conclude, race, ratio_of_rounds, stop
 from edgekit.contracts import Artifact, Quiet, TensorSpec
 from edgekit.measure.client import Worker
 from edgekit.measure.distributions import binomial_at_least
@@ -311,10 +311,9 @@ def sleeping(count: int, delay_s: float = 0.002) -> Iterator[Decision]:
     for name, factor, expected in cases:
         said, rounds = [], []
         for _ in range(count):
-            samples, _ = race(opener(1.0), opener(factor), Plan(0.01, 60.0), Quiet())
-            found = [paired_ratio(samples["a"], samples[side]) for side in ("b", "control")]
-            said.append(conclude(*found)[0])
-            rounds.append(len(samples["a"]))
+            raced = race(opener(1.0), opener(factor), Plan(0.01, 60.0), Quiet())
+            said.append(conclude(raced.ratio("b"), raced.ratio("control"))[0])
+            rounds.append(raced.rounds)
         right = float(np.mean([item == expected for item in said]))
         called = float(np.mean([item != "indistinguishable" for item in said]))
         needed = "at most 5 %" if factor == 1 else "at least 80 %"

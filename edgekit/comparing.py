@@ -24,7 +24,7 @@ from .errors import UsageError
 from .measure.client import Worker
 from .measure.machine import not_the_device
 from .measure.opening import checked
-from .measure.sampling import Plan, Stopped
+from .measure.sampling import Because, Plan, Stopped
 from .measure.statistics import Estimate, Series, Summary, mean_interval, percentile, summarize
 
 Outcome = Literal["faster", "slower", "indistinguishable"]
@@ -56,6 +56,7 @@ class CompareResult:
     rounds: int
     stopped: Stopped
     samples: Mapping[str, list[list[Series]]] = field(repr=False)  # "a", "b", "control" → [round][block][run], seconds
+    clock_s: float = 0.0  # the step of the engines' own clock; 0: it has none
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``compare --json`` (schema 1)."""
@@ -71,7 +72,7 @@ class CompareResult:
             "confidence": DECISION,
             "rounds": self.rounds,
             "stopped": self.stopped.to_json(),
-            "latency": {side: _latency(summarize(self.samples[side])) for side in ("a", "b")},
+            "latency": {side: _latency(summarize(self.samples[side]), self.clock_s) for side in ("a", "b")},
             "samples": None,
             "not_measured": {"samples": "not kept"},
         }
@@ -112,35 +113,71 @@ def compare(
             bring(bundle, place, progress)
         openers = [_opener(bundle, place, threads) for bundle in bundles]
         with progress.stage("compare"):
-            samples, stopped = race(openers[0], openers[1], plan, progress)
+            raced = race(openers[0], openers[1], plan, progress)
         described = place.describe()
-    ratio, control = (paired_ratio(samples["a"], samples[side]) for side in ("b", "control"))
+    ratio, control = raced.ratio("b"), raced.ratio("control")
     outcome, reasons = conclude(ratio, control)
+    if raced.clock_s and outcome == "indistinguishable":
+        step = f"{raced.clock_s * 1e6:g} µs"
+        reasons = [*reasons, f"the engine's own clock goes in steps of {step}: a larger batch tells more"]
     elsewhere = [why for bundle in bundles for why in not_the_device(described, bundle.manifest.arch)]
     if elsewhere:
         outcome, reasons = "indistinguishable", [*dict.fromkeys(elsewhere), *reasons]
-    if stopped.because == "time" and outcome == "indistinguishable":
-        reasons = [*reasons, f"the time was spent after {len(samples['a'])} rounds: more --max-time may tell"]
+    if raced.stopped.because == "time" and outcome == "indistinguishable":
+        reasons = [*reasons, f"the time was spent after {raced.rounds} rounds: more --max-time may tell"]
     first, second = (bundle.path for bundle in bundles)
-    rounds = len(samples["a"])
-    return CompareResult(first, second, described, ratio, control, outcome, tuple(reasons), rounds, stopped, samples)
+    return CompareResult(
+        first,
+        second,
+        described,
+        ratio,
+        control,
+        outcome,
+        tuple(reasons),
+        raced.rounds,
+        raced.stopped,
+        raced.samples,
+        raced.clock_s,
+    )
 
 
-def race(
-    open_a: Callable[[], Worker], open_b: Callable[[], Worker], plan: Plan, progress: Progress
-) -> tuple[dict[str, list[list[Series]]], Stopped]:
-    """Rounds of fresh processes that take turns, until the ratio is precise or the time is spent; at least two rounds.
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """What the rounds brought."""
 
-    Returns:
-        The samples of ``a``, ``b`` and ``control``, [round][block][run], and why it ended.
-    """
+    samples: dict[str, list[list[Series]]]  # of ``a``, ``b`` and ``control``: [round][block][run], seconds
+    clock_s: float  # the step of the engines' own clock; 0: it has none
+    stopped: Stopped
+
+    @property
+    def rounds(self) -> int:
+        """How many there were."""
+        return len(self.samples["a"])
+
+    def ratio(self, side: str) -> Estimate:
+        """p50 of ``side`` ÷ p50 of ``a``, as well as the clock that both were read from tells it."""
+        return by_clock(paired_ratio(self.samples["a"], self.samples[side]), self.samples, side, self.clock_s)
+
+
+def by_clock(ratio: Estimate, samples: Mapping[str, Sequence[Sequence[Series]]], side: str, clock_s: float) -> Estimate:
+    """The ratio where either median may be one step of the clock off: relative errors add up."""
+    if not clock_s:
+        return ratio
+    medians = [percentile(_joined([run for blocks in samples[name] for run in blocks]), 0.5) for name in ("a", side)]
+    return ratio.widened(ratio.value * sum(clock_s / max(median, clock_s) for median in medians))
+
+
+def race(open_a: Callable[[], Worker], open_b: Callable[[], Worker], plan: Plan, progress: Progress) -> Raced:
+    """Rounds of fresh processes that take turns, until the ratio is precise or the time is spent; at least two."""
     samples: dict[str, list[list[Series]]] = {side: [] for side in _SIDES}
+    clock_s = 0.0
     shuffle, start = random.Random(20240229), time.monotonic()
     slice_s = min(_SLICE_S, plan.max_time_s / (6 * ROUNDS))
     while True:
         began, rounds = time.monotonic(), len(samples["a"])
         with contextlib.ExitStack() as stack:
             workers = [(side, stack.enter_context(open_b() if side == "b" else open_a())) for side in _SIDES]
+            clock_s = max(clock_s, *(worker.info.clock_s for _, worker in workers))
             for side in _SIDES:
                 samples[side].append([])
             while _unfinished([samples[side][-1] for side in _SIDES], slice_s):
@@ -152,11 +189,14 @@ def race(
         if rounds < 2:
             continue
         ratio, control = (paired_ratio(samples["a"], samples[side]) for side in ("b", "control"))
-        reached = ratio.relative_error
+        reached = by_clock(ratio, samples, "b", clock_s).relative_error
+        because: Because | None = None
         if stop(ratio, control, rounds, plan.precision):
-            return samples, Stopped("precise", plan.precision, reached, now - start)
-        if now - start + (now - began) > plan.max_time_s:
-            return samples, Stopped("time", plan.precision, reached, now - start)
+            because = "precise" if plan.precision is None or reached <= plan.precision else "clock"
+        elif now - start + (now - began) > plan.max_time_s:
+            because = "time"
+        if because is not None:
+            return Raced(samples, clock_s, Stopped(because, plan.precision, reached, now - start))
 
 
 def paired_ratio(base: Sequence[Sequence[Series]], other: Sequence[Sequence[Series]]) -> Estimate:
@@ -215,6 +255,7 @@ def _joined(blocks: Sequence[Series]) -> Series:
     return np.concatenate(list(blocks))
 
 
-def _latency(summary: Summary) -> dict[str, Any]:
-    p50, p90, p99 = (item.to_json() if item else None for item in (summary.p50, summary.p90, summary.p99))
-    return {"p50_s": p50, "p90_s": p90, "p99_s": p99, "n": summary.n, "processes": summary.processes}
+def _latency(summary: Summary, clock_s: float) -> dict[str, Any]:
+    percentiles = {"p50_s": summary.p50, "p90_s": summary.p90, "p99_s": summary.p99}
+    stated = {key: value and value.widened(clock_s).to_json() for key, value in percentiles.items()}
+    return {**stated, "n": summary.n, "processes": summary.processes}

@@ -89,7 +89,7 @@ class Variant:
         # A short round of a slow model may be too correlated to say more than between which runs its median lies.
         everything = np.concatenate([block for process in self.samples for block in process])
         bounds = Estimate(self.p50_s, float(everything.min()), float(everything.max()))
-        step_s = float(self.in_force.get("clock") or 0.0)  # of an engine's own clock
+        step_s = float(self.in_force.get("clock") or 0.0)  # see WorkerInfo.clock_s
         return Latency(
             p50_s=(summary.p50 or bounds).widened(step_s),
             p90_s=None if summary.p90 is None else summary.p90.widened(step_s),

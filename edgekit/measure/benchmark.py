@@ -219,7 +219,6 @@ def to_json(
         arch: the machines that the bundle was made for; empty: any.
     """
     summary, info = measured.summary, measured.infos[0]
-    step_s = float(info.in_force.get("clock") or 0.0)  # of an engine's own clock: a page's goes in steps of 5 µs
     percentiles = {"p50_s": summary.p50, "p90_s": summary.p90, "p99_s": summary.p99}
     memory, unknown_memory = memory_json(model_bytes, measured.memories, info.in_force)
     not_measured = {f"latency.{text.split()[0]}_s": text for text in summary.refused}
@@ -245,7 +244,7 @@ def to_json(
         "placement": None if info.placement.unknown else info.placement.counts(),
         "placement_nodes": None if info.placement.unknown else [asdict(node) for node in info.placement.nodes],
         "latency": {
-            **{key: None if value is None else value.widened(step_s).to_json() for key, value in percentiles.items()},
+            **{key: value and value.widened(info.clock_s).to_json() for key, value in percentiles.items()},
             "confidence": summary.confidence,
             "n": summary.n,
             "effective_n": summary.effective_n,

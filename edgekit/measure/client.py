@@ -46,6 +46,11 @@ class WorkerInfo:
     in_force: Mapping[str, Any]
     own_clock: bool = False  # the session times its runs itself: contracts.OutOfProcess
 
+    @property
+    def clock_s(self) -> float:
+        """The step of the engine's own clock in seconds: a page's goes in steps of 5 µs. 0: ours, which has none."""
+        return float(self.in_force.get("clock") or 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ..contracts import Progress, Quiet
 from ..errors import UsageError
@@ -61,11 +61,15 @@ class Plan:
         return min(SLICE_S, self.max_time_s / (2 * self.processes))
 
 
+Because: TypeAlias = Literal["precise", "clock", "time", "seconds"]
+"""Precise enough; no more to be learnt by a clock that goes in steps; no time left; exactly as long as asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """Why the measurement ended when it did."""
 
-    because: Literal["precise", "time", "seconds"]  # the last: exactly as long as was asked for
+    because: Because
     asked: float | None  # the precision
     reached: float | None  # p50's larger error as a share of it; None: p50 is not stated
     elapsed_s: float
@@ -122,28 +126,29 @@ def sample(
             infos.append(worker.info)
             memories.append(worker.memory())
         now = time.monotonic()
-        because = _because(plan, sampled, now - start, now - began)
+        because = _because(plan, sampled, infos[-1].clock_s, now - start, now - began)
         if because is not None:
-            stopped = Stopped(because, None if plan.seconds else plan.precision, _reached(sampled), now - start)
+            asked = None if plan.seconds else plan.precision
+            stopped = Stopped(because, asked, _reached(sampled, infos[-1].clock_s), now - start)
             return Sampled(sampled, infos, memories, stopped)
 
 
 def _because(
-    plan: Plan, sampled: Sequence[Sequence[Series]], elapsed_s: float, round_s: float
-) -> Literal["precise", "time", "seconds"] | None:
+    plan: Plan, sampled: Sequence[Sequence[Series]], clock_s: float, elapsed_s: float, round_s: float
+) -> Because | None:
     """Why to stop now, or None: go on with another process."""
     if plan.seconds is not None:
         return "seconds" if len(sampled) == plan.processes else None
     if plan.precision is not None and len(sampled) >= max(plan.processes, 2):
-        reached = _reached(sampled)
-        if reached is not None and reached <= plan.precision:
-            return "precise"
+        reached, by_clock = _reached(sampled), _reached(sampled, clock_s)
+        if reached is not None and by_clock is not None and reached <= plan.precision:
+            return "precise" if by_clock <= plan.precision else "clock"
     return "time" if elapsed_s + round_s > plan.max_time_s else None
 
 
-def _reached(sampled: Sequence[Sequence[Series]]) -> float | None:
+def _reached(sampled: Sequence[Sequence[Series]], clock_s: float = 0.0) -> float | None:
     found = percentile_interval(sampled, 0.5)
-    return found.relative_error if isinstance(found, Estimate) else None
+    return found.widened(clock_s).relative_error if isinstance(found, Estimate) else None
 
 
 def _blocks(worker: Worker, plan: Plan, tell: Callable[[float, int], None]) -> list[Series]:

@@ -89,6 +89,8 @@ def stopped_line(stopped: Mapping[str, Any], what: str) -> str:
     known = "is not known" if reached is None else f"is known to ±{reached:.1%}"
     if stopped["because"] == "precise":
         return f"stopped after {took}: {what} {known}, ±{asked:.1%} was asked"
+    if stopped["because"] == "clock":
+        return f"stopped after {took}: {what} {known}, which is as well as the engine's own clock tells"
     if stopped["because"] == "time":
         wish = "" if asked is None else f", ±{asked:.1%} was asked"
         return f"the time was spent after {took}: {what} {known}{wish}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,15 @@ class Scripted:
         pass
 
 
-def run(latency: Callable[[int], float], plan: Plan, waits: float = 0.0) -> Any:
+def run(latency: Callable[[int], float], plan: Plan, waits: float = 0.0, info: WorkerInfo = INFO) -> Any:
     Scripted.opened = 0
-    return sample(lambda: Scripted(latency, waits), plan)  # type: ignore[arg-type,return-value]
+
+    def open_worker() -> Scripted:
+        worker = Scripted(latency, waits)
+        worker.info = info
+        return worker
+
+    return sample(open_worker, plan)  # type: ignore[arg-type,return-value]
 
 
 def test_stops_as_soon_as_it_is_precise() -> None:
@@ -61,6 +68,16 @@ def test_adds_processes_until_it_is_precise() -> None:
     done = run(lambda process: 0.001 * (1.01 if process % 2 else 0.99), Plan(precision=0.01))
     assert done.stopped.because == "precise"
     assert 6 <= len(done.samples) <= 10
+
+
+def test_stops_where_the_engines_clock_tells_no_more() -> None:
+    """Steps of 0.1 ms in 1 ms: p50 is known to 10 %, however many runs there are."""
+    stepping = replace(INFO, in_force={"clock": 1e-4})
+    done = run(lambda _: 0.001, Plan(precision=0.02), info=stepping)
+    assert done.stopped.because == "clock"
+    assert done.stopped.reached == pytest.approx(0.1, abs=0.01)
+    fine = run(lambda _: 0.001, Plan(precision=0.2), info=stepping)
+    assert fine.stopped.because == "precise"
 
 
 def test_stops_when_the_time_is_spent_and_says_what_is_known() -> None:
