@@ -117,7 +117,7 @@ def compare(
         described = place.describe()
     ratio, control = raced.ratio("b"), raced.ratio("control")
     outcome, reasons = conclude(ratio, control)
-    if raced.clock_s and outcome == "indistinguishable":
+    if raced.by_clock_alone and outcome == "indistinguishable":
         step = f"{raced.clock_s * 1e6:g} µs"
         reasons = [*reasons, f"the engine's own clock goes in steps of {step}: a larger batch tells more"]
     elsewhere = [why for bundle in bundles for why in not_the_device(described, bundle.manifest.arch)]
@@ -153,6 +153,11 @@ class Raced:
     def rounds(self) -> int:
         """How many there were."""
         return len(self.samples["a"])
+
+    @property
+    def by_clock_alone(self) -> bool:
+        """Whether the ratio is as uncertain as it is for the clock's step more than for the runs themselves."""
+        return self.ratio("b").relative_error > 2 * paired_ratio(self.samples["a"], self.samples["b"]).relative_error
 
     def ratio(self, side: str) -> Estimate:
         """p50 of ``side`` ÷ p50 of ``a``, as well as the clock that both were read from tells it."""

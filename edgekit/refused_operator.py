@@ -6,6 +6,7 @@ Engines name an operator in words of their own. ONNX Runtime: "implementation fo
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -44,17 +45,14 @@ def located(error: EngineError, graph: ir.Model, program: torch.export.ExportedP
 
 def _in_graph(text: str, graph: ir.Model) -> Iterator[str]:
     """``Det  (head)``, for each node named or, where only an operator is named, for each node of that operator."""
+    names = {node.name for node in graph.graph}
     for match in _ONNX.finditer(text):
         operator, name = match[1], match[2]
         if match[0] == operator:
             continue  # a word like any other: "Cast", "If"
         for node in graph.graph:
-            if node.op_type == operator and (name is None or node.name == name or not _has(graph, name)):
+            if node.op_type == operator and (name not in names or node.name == name):
                 yield f"{operator}  ({module_path(node) or node.name})"
-
-
-def _has(graph: ir.Model, name: str) -> bool:
-    return any(node.name == name for node in graph.graph)
 
 
 def _in_program(text: str, program: torch.export.ExportedProgram | None) -> Iterator[str]:
@@ -64,10 +62,9 @@ def _in_program(text: str, program: torch.export.ExportedProgram | None) -> Iter
         return
     from .sources.fx_nodes import line_of, module_of
 
-    # Converters name what is left after their decompositions, which are core ATen's.
-    for made in (lambda: program, program.run_decompositions):
-        nodes = [node for node in made().graph.nodes if str(node.target) in names]
-        for node in nodes:
-            yield "  ".join(filter(None, (str(node.target), module_of(node), line_of(node))))
-        if nodes:
-            return
+    nodes = [node for node in program.graph.nodes if str(node.target) in names]
+    if not nodes:  # converters name what is left after their decompositions, which are core ATen's
+        with contextlib.suppress(Exception):  # the engine's error matters, not one met in looking for its place
+            nodes = [node for node in program.run_decompositions().graph.nodes if str(node.target) in names]
+    for node in nodes:
+        yield "  ".join(filter(None, (str(node.target), module_of(node), line_of(node))))

@@ -116,6 +116,13 @@ def test_medians_of_a_clock_that_goes_in_steps_are_a_step_off() -> None:
         raced = Raced(sides, clock_s, Stopped("time", 0.01, None, 1.0))
         found = raced.ratio("b")
         assert (found.value, found.low, found.high) == pytest.approx((2.0, low, high))
+        assert raced.by_clock_alone == (clock_s > 0)
+
+
+def test_a_step_that_is_small_beside_the_runs_is_not_what_limits_the_ratio() -> None:
+    rounds = np.linspace(9e-3, 11e-3, 6)
+    sides = {"a": [[np.full(50, 10e-3)]] * 6, "b": [[np.full(50, value)] for value in rounds]}
+    assert not Raced(sides, 5e-6, Stopped("time", 0.01, None, 1.0)).by_clock_alone
 
 
 def test_it_never_stops_for_what_the_ratio_says() -> None:
