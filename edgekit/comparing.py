@@ -25,7 +25,7 @@ from .measure.client import Worker
 from .measure.machine import not_the_device
 from .measure.opening import checked
 from .measure.sampling import Because, Plan, Stopped
-from .measure.statistics import Estimate, Series, Summary, mean_interval, percentile, summarize
+from .measure.statistics import Estimate, Series, Summary, mean_interval, percentile, ratio_by_clock, summarize
 
 Outcome = Literal["faster", "slower", "indistinguishable"]
 
@@ -165,11 +165,9 @@ class Raced:
 
 
 def by_clock(ratio: Estimate, samples: Mapping[str, Sequence[Sequence[Series]]], side: str, clock_s: float) -> Estimate:
-    """The ratio where either median may be one step of the clock off: relative errors add up."""
-    if not clock_s:
-        return ratio
-    medians = [percentile(_joined([run for blocks in samples[name] for run in blocks]), 0.5) for name in ("a", side)]
-    return ratio.widened(ratio.value * sum(clock_s / max(median, clock_s) for median in medians))
+    """The ratio of all rounds, as well as the clock that ``a`` and ``side`` were read from tells it."""
+    medians = (percentile(_joined([run for blocks in samples[name] for run in blocks]), 0.5) for name in ("a", side))
+    return ratio_by_clock(ratio, medians, clock_s)
 
 
 def race(open_a: Callable[[], Worker], open_b: Callable[[], Worker], plan: Plan, progress: Progress) -> Raced:

@@ -27,7 +27,7 @@ from .candidates import Built, Job, open_worker
 from .contracts import Array
 from .devices.local import Worker
 from .errors import EngineError
-from .measure.statistics import Estimate, mean_interval, percentile, summarize
+from .measure.statistics import Estimate, mean_interval, percentile, ratio_by_clock, summarize
 from .results import Latency
 from .tuning import Choices, explore
 
@@ -69,6 +69,11 @@ class Variant:
         return bool(self.blocks) and not self.left
 
     @property
+    def clock_s(self) -> float:
+        """The step of the engine's own clock in seconds, see `WorkerInfo.clock_s`."""
+        return float(self.in_force.get("clock") or 0.0)
+
+    @property
     def samples(self) -> list[list[Array]]:
         """What its latency is computed from: ``[process][block]`` of the race, else of the screening."""
         return self.blocks or [[self.screening_s]]
@@ -89,10 +94,9 @@ class Variant:
         # A short round of a slow model may be too correlated to say more than between which runs its median lies.
         everything = np.concatenate([block for process in self.samples for block in process])
         bounds = Estimate(self.p50_s, float(everything.min()), float(everything.max()))
-        step_s = float(self.in_force.get("clock") or 0.0)  # see WorkerInfo.clock_s
         return Latency(
-            p50_s=(summary.p50 or bounds).widened(step_s),
-            p90_s=None if summary.p90 is None else summary.p90.widened(step_s),
+            p50_s=(summary.p50 or bounds).widened(self.clock_s),
+            p90_s=summary.p90 and summary.p90.widened(self.clock_s),
             n=summary.n,
             processes=len(self.samples),
             screening=not self.finished,
@@ -106,6 +110,13 @@ def speedup(variant: Variant, baseline: Variant) -> Estimate | None:
     The interval is one at `GAIN_LEVEL`, which holds the gain 95 % of the time in the race that picks by it. None where
     the two did not share at least two rounds of the race.
     """
+    gain = _gain(variant, baseline)
+    clock_s = max(variant.clock_s, baseline.clock_s)
+    return gain and ratio_by_clock(gain, (variant.p50_s, baseline.p50_s), clock_s)
+
+
+def _gain(variant: Variant, baseline: Variant) -> Estimate | None:
+    """The same of the runs alone, whatever clock they were read from."""
     if variant is baseline or not (variant.finished and baseline.finished):
         return None
     medians = [[percentile(np.concatenate(process), 0.5) for process in item.blocks] for item in (baseline, variant)]
@@ -120,7 +131,8 @@ def is_slower(variant: Variant, baseline: Variant) -> bool:
         return gain.high < 1
     if variant is baseline or variant.finished:
         return False
-    return percentile(variant.screening_s, 0.5) > RACE_RATIO * percentile(baseline.screening_s, 0.5)
+    ours, theirs = (percentile(item.screening_s, 0.5) for item in (variant, baseline))
+    return ours - variant.clock_s > RACE_RATIO * (theirs + baseline.clock_s)
 
 
 def cores() -> tuple[int, ...]:
@@ -204,8 +216,11 @@ def race(entrants: Sequence[Variant], baseline: Variant | None, job: Job, max_ti
 
 
 def precise(winner: Variant, baseline: Variant | None) -> bool:
-    """Whether the winner's gain is known to `PRECISION`; there is nothing to know of a winner without a rival."""
-    gain = None if baseline is None else speedup(winner, baseline)
+    """Whether more rounds are not needed to know the winner's gain to `PRECISION`; without a rival there is none.
+
+    More rounds do not help against the steps of a clock.
+    """
+    gain = None if baseline is None else _gain(winner, baseline)
     return gain is None or gain.relative_error <= PRECISION
 
 

@@ -79,6 +79,19 @@ def test_what_is_slower_than_fp32_beyond_doubt(ours: Variant, slower: bool) -> N
     assert is_slower(ours, variant(2.0, "fp32", rounds=(2.0, 2.0, 2.0))) is slower
 
 
+@pytest.mark.parametrize("rounds", [(10e-6, 15e-6, 15e-6), ()])
+def test_what_lies_within_the_steps_of_its_clock_is_not_slower(rounds: tuple[float, ...]) -> None:
+    """A page's clock goes in steps of 5 µs: 10 and 15 µs are the same to it, in the race and in the screening."""
+    plain, ours = variant(10e-6, "fp32", rounds=(10e-6, 10e-6, 10e-6)), variant(15e-6, rounds=rounds)
+    for item in (plain, ours):
+        item.in_force = {"clock": 5e-6}
+    assert not is_slower(ours, plain)
+    if rounds:
+        gain = ours.latency(plain).speedup
+        assert gain is not None and gain.low < 1 < gain.high
+        assert gain.high - gain.value > 0.5  # a step of each
+
+
 def test_the_baseline_is_not_slower_than_itself() -> None:
     plain = variant(2.0, "fp32", rounds=(2.0, 2.0))
     assert not is_slower(plain, plain)

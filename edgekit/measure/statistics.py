@@ -7,7 +7,7 @@ one after the other, each measured in several blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -53,6 +53,11 @@ class Estimate:
     def to_json(self) -> dict[str, float]:
         """``{"value", "low", "high"}``."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def ratio_by_clock(ratio: Estimate, medians: Iterable[float], clock_s: float) -> Estimate:
+    """A ratio of two medians, each of which may be one step of the clock off: their relative errors add up."""
+    return ratio.widened(ratio.value * sum(clock_s / max(item, clock_s) for item in medians)) if clock_s else ratio
 
 
 @dataclass(frozen=True, slots=True)
