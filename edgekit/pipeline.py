@@ -384,9 +384,9 @@ def _reason(assessed: Sequence[Assessed], picked: Assessed, job: Job) -> str:
     if not picked.variants:
         return "the first of the profile's candidates that holds the accuracy; nothing was measured"
     if picked.candidate.precision == "fp32":
-        slower = [item.candidate.name for item in assessed if item.passed and item.candidate.precision != "fp32"]
+        behind = [item.candidate.name for item in assessed if item.passed and item.candidate.precision != "fp32"]
         missed = [item.candidate.name for item in assessed if item.check is not None and item.error is not None]
-        why = [f"{', '.join(slower)} slower than fp32 here"] if slower else []
+        why = [f"{', '.join(behind)} not faster than fp32 here"] if behind else []
         why += [f"{', '.join(missed)} not accurate enough"] if missed else []
         return f"not quantized: {'; '.join(why)}" if why else "the only candidate that can be used"
     return "the fastest of the candidates that hold the accuracy"
