@@ -151,6 +151,7 @@ def test_help_imports_no_command() -> None:
         "edgekit.cli.app",
         "edgekit.cli.boundary",
         "edgekit.cli.group",
+        "edgekit.cli.stop_signals",
     }
 
 

@@ -12,6 +12,7 @@ import click
 from .. import __version__
 from .boundary import run_guarded
 from .group import Group
+from .stop_signals import STOPPED, exit_soon
 
 COMMANDS = {
     "demo": "The whole job on a small real model and real data, in about a minute.",
@@ -55,7 +56,10 @@ class Edgekit(Group):
         """Parse and run inside the error boundary, then exit with the documented code."""
         _complete_in_shell(self)
         words = sys.argv[1:] if args is None else list(args)
-        sys.exit(run_guarded(lambda: self._call(words, prog_name or "edgekit", extra), words))
+        code = run_guarded(lambda: self._call(words, prog_name or "edgekit", extra), words)
+        if code > STOPPED:
+            exit_soon(code)
+        sys.exit(code)
 
     def _call(self, words: list[str], prog_name: str, extra: dict[str, Any]) -> None:
         with self.make_context(prog_name, list(words), **extra) as context:

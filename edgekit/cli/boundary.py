@@ -8,29 +8,15 @@ import json
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from types import FrameType
 
 import click
 
 from ..errors import EdgekitError, OutputError, UsageError, suggestion
-
-INTERRUPTED = 128 + 2  # as a shell reports SIGINT
-
-
-class Terminated(BaseException):
-    """Another process asked this one to stop. Raised in the main thread, so that every ``finally`` runs.
-
-    Not an ``Exception``: nothing that handles errors should catch it on the way.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(signal.Signals(number).name)
+from .stop_signals import STOPPED, StopSignals, Terminated
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +48,9 @@ def run_guarded(call: Callable[[], None], words: Sequence[str]) -> int:
     "error": {"message", "details", "fix", "exit_code"}}``. With ``--debug``, the traceback comes before the line.
     """
     asked = set(takewhile(lambda word: word != "--", words))
+    stop = StopSignals()
     try:
-        with _stop_signals():
+        with stop:
             call()
             sys.stdout.flush()
     except click.exceptions.Exit as error:
@@ -75,7 +62,7 @@ def run_guarded(call: Callable[[], None], words: Sequence[str]) -> int:
             return 1  # whoever read our output has gone: nobody to tell
         return _report(error, asked)
     except BaseException as error:  # noqa: BLE001  (this is the boundary)
-        return _report(error, asked)
+        return _report(stop.asked or error, asked)  # a library may have made its own error of the stop
     return 0
 
 
@@ -102,9 +89,9 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(_plain(error.format_message()), UsageError.exit_code)
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         _forget_interrupt()
-        return Failure("interrupted", INTERRUPTED)
+        return Failure("interrupted", STOPPED + signal.SIGINT)
     if isinstance(error, Terminated):
-        return Failure(f"stopped by {error}", 128 + error.number)
+        return Failure(f"stopped by {error}", STOPPED + error.number)
     for cause in _chain(error):
         known = _disk_failure(cause) or _missing_package(cause)
         if known:
@@ -231,28 +218,3 @@ def _nobody_reads(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, 0)  # an error is reported whether asked for or not
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise `Terminated` where they find us, so that unfinished outputs are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # A signal that was ignored when we were started (nohup) stays ignored.
-    before = {number: signal.getsignal(number) for number in numbers}
-    mine = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for item in mine:  # once is enough: a second one must not cut the clean-up short
-            signal.signal(item, signal.SIG_IGN)
-        raise Terminated(number)
-
-    for number in mine:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in mine:
-            signal.signal(number, before[number])

@@ -13,7 +13,8 @@ import click
 import pytest
 
 from edgekit import errors
-from edgekit.cli.boundary import Terminated, failure_of, run_guarded
+from edgekit.cli.boundary import failure_of, run_guarded
+from edgekit.cli.stop_signals import Terminated
 
 
 def ends(error: BaseException, *words: str) -> int:
@@ -119,50 +120,6 @@ def test_out_of_memory_is_told_plainly() -> None:
     failure = failure_of(MemoryError())
     assert failure.message == "out of memory"
     assert "smaller batch" in failure.fix
-
-
-_STOPPED = """
-import os, signal, sys, time
-from edgekit.cli.boundary import run_guarded
-
-def call():
-    try:
-        print("started", flush=True)
-        time.sleep(30)
-    finally:
-        print("cleaned up", flush=True)
-
-sys.exit(run_guarded(call, ["--json"] if "json" in sys.argv else []))
-"""
-
-
-def stopped_by(number: int, *words: str, after_s: float = 0.0) -> subprocess.CompletedProcess[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _STOPPED, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
-    process.send_signal(number)
-    out, err = process.communicate(timeout=20)
-    return subprocess.CompletedProcess([], process.returncode, out, err)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
-@pytest.mark.parametrize(
-    ("name", "code", "line"),
-    [
-        ("SIGINT", 130, "edgekit: interrupted\n"),
-        ("SIGTERM", 143, "edgekit: stopped by SIGTERM\n"),
-        ("SIGHUP", 129, "edgekit: stopped by SIGHUP\n"),
-    ],
-)
-def test_a_signal_runs_the_clean_up(name: str, code: int, line: str) -> None:
-    import signal
-
-    done = stopped_by(getattr(signal, name))
-    assert done.returncode == code
-    assert done.stdout == "cleaned up\n"
-    assert done.stderr == line
 
 
 def test_an_interrupt_inside_exec_ends_with_the_documented_code(tmp_path: Path) -> None:

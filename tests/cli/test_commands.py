@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -272,30 +270,3 @@ def test_what_needs_torch_says_how_to_get_it(folder: Path, words: list[str]) -> 
     assert done.err.startswith("edgekit: ")
     assert "not installed" in done.err
     assert "pip install" in done.err
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("after_s", [2.0, 7.0])
-def test_a_stopped_export_leaves_nothing(folder: Path, tmp_path: Path, number: int, code: int, after_s: float) -> None:
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
-    (tmp_path / "net.py").write_text(NET)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgekit", "export", "net.py:build", "--target", "cpu", "--json"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, "TMPDIR": str(scratch), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    time.sleep(after_s)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert json.loads(out)["error"]["exit_code"] == code
-    assert "Traceback" not in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.py", "tmp"]
-    # torch makes an empty cache folder of its own wherever it is imported.
-    assert [path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor")] == []
