@@ -20,6 +20,7 @@ from pathlib import Path
 
 _MARKER = b"edgekit-plan 1\n"
 _MAX_HEADER = 1 << 16
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,9 @@ def hash_model(path: Path) -> str:
     digest = hashlib.sha256()
     for item in sorted(path.parent.iterdir()):
         if item.is_file():
+            content = hashlib.sha256()
             with item.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{item.name} {content}\n".encode())
+                while chunk := file.read(_CHUNK):
+                    content.update(chunk)
+            digest.update(f"{item.name} {content.hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ..contracts import Artifact, Feeds, Outputs, Placement, Session, TensorSpec, options_from
 from ..errors import BundleError, EngineError
@@ -20,6 +20,10 @@ from ..measure.engines import load_runtime
 from ..measure.parity import Parity, ParityMeter
 from .manifest import LAYERS, MANIFEST, MAX_MANIFEST_BYTES, FileRecord, Manifest, file_names
 
+if TYPE_CHECKING:  # Python 3.11 has it, a device may have 3.10
+    from typing import Self  # novm
+
+_CHUNK = 1 << 20
 _CACHES = "__pycache__"  # Python's own, written when an app imports a bundle's runner; never packed, never read here
 
 
@@ -76,7 +80,9 @@ _EXPORT_AGAIN = "Copy it anew from where it came, or export again."
 def hash_file(path: Path) -> FileRecord:
     """The SHA-256 and size of a file, read in chunks."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
         return FileRecord(digest.hexdigest(), file.tell())
 
 

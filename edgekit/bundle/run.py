@@ -1,4 +1,4 @@
-"""Check, measure and run the model of this folder. Needs Python 3.11, numpy and the model's engine; nothing else.
+"""Check, measure and run the model of this folder. Needs Python 3.10, numpy and the model's engine; nothing else.
 
     python run.py                       self-test: the golden inputs against PyTorch's outputs for them
     python run.py test --substitute     the same in the runtime that checked it where its engine could not run
@@ -92,7 +92,7 @@ def _self_test(substitute: bool) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     benchmark = _floor("measure.benchmark")
     with _floor("bundle").open_bundle(HERE) as bundle:
-        command = [sys.executable, "-P", str(HERE / "run.py"), "worker"]
+        command = [sys.executable, str(HERE / "run.py"), "worker"]
         overrides = {} if arguments.threads is None else {"threads": arguments.threads}
         measured = benchmark.benchmark_bundle(
             bundle,
@@ -135,8 +135,8 @@ def _floor(module: str) -> Any:
 if __name__ == "__main__":
     sys.dont_write_bytecode = True  # leave the bundle as it is
     sys.path[:] = [item for item in sys.path if Path(item or ".").resolve() != HERE]  # only runtime/ is ours to import
-    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs a bundle has installed nothing that would say so
-        sys.exit(f"run.py needs Python 3.11 or later, this is {sys.version.split()[0]}")
+    if sys.version_info < (3, 10):  # noqa: UP036 - whoever runs a bundle has installed nothing that would say so
+        sys.exit(f"run.py needs Python 3.10 or later, this is {sys.version.split()[0]}")
     if importlib.util.find_spec("numpy") is None:
         sys.exit("run.py: numpy is not installed. Install it: pip install numpy")
     sys.exit(main())

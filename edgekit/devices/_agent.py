@@ -1,6 +1,6 @@
 """The device's end of a session: keeps the cache, puts bundles together from it, and tidies up when the host is gone.
 
-This file is sent to the device and executed there, by any Python >= 3.11 with its standard library alone; nothing of
+This file is sent to the device and executed there, by any Python >= 3.10 with its standard library alone; nothing of
 edgekit is installed. It reads requests on standard input and answers on standard output, framed as in
 `measure.protocol`: one line of JSON, then the blobs whose lengths its key ``blobs`` lists.
 
@@ -76,8 +76,7 @@ class Agent:
         for sha in request["files"]:
             blob = self.blobs / sha
             try:
-                with blob.open("rb") as file:
-                    intact = hashlib.file_digest(file, "sha256").hexdigest() == sha
+                intact = _sha256(blob) == sha
             except FileNotFoundError:
                 absent.append(sha)
                 continue
@@ -288,6 +287,14 @@ def main() -> None:
         finally:
             if agent:
                 agent.close()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 if __name__ == "edgekit_agent":

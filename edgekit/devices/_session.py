@@ -19,14 +19,14 @@ from ..measure import machine
 from ..measure.protocol import error_from_json, read_message
 from ._transport import Transport
 
-PYTHON_FLOOR = (3, 11)
+PYTHON_FLOOR = (3, 10)  # JetPack 6 (Ubuntu 22.04) brings it
 _MARKER = b"edgekit-agent 1\n"
 _AGENT = Path(__file__).with_name("_agent.py")
 _CHUNK = 1 << 20
 _CLOSE_S = 5.0
 _START_S = 120.0  # connecting, and starting Python twice on a slow board
 _NO_TIMEOUT, _NO_PYTHON, _TIMED_OUT = 96, 97, 124  # exit codes: the first two are `_START`'s
-_PYTHONS = ("python3", "python3.14", "python3.13", "python3.12", "python3.11")
+_PYTHONS = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
 
 # Finds a Python that is new enough and starts the agent in it, whose source follows on standard input.
 # `timeout` ends it even where nobody notices that the host has gone.
@@ -59,7 +59,7 @@ class Session:
         packages: the folder of packages that were put there, if any.
 
     Raises:
-        EngineError: the device is unreachable, or has no Python >= 3.11.
+        EngineError: the device is unreachable, or has no Python >= 3.10.
     """
 
     def __init__(self, transport: Transport, limit_s: float) -> None:

@@ -94,7 +94,7 @@ def examine_device(remote: RemoteDevice, target: str | Path | None = None) -> De
         target: whose engines it needs; None: those of every target made for such a machine.
 
     Raises:
-        EngineError: it is unreachable, or has no Python >= 3.11.
+        EngineError: it is unreachable, or has no Python >= 3.10.
         UsageError: the target is unknown or malformed.
     """
     session = remote.session

@@ -154,7 +154,7 @@ class RemoteWorker(Worker):
         environment = "" if session.packages is None else f"PYTHONPATH={shlex.quote(session.packages)} "
         script = (
             f"cd {shlex.quote(copy)} && {environment}"
-            f"timeout -k 10 {session.limit_s} {shlex.quote(session.python)} -P run.py worker; exit $?"
+            f"timeout -k 10 {session.limit_s} {shlex.quote(session.python)} run.py worker; exit $?"
         )
         command = session.transport.argv(script)
         super().__init__(command, artifact, runtime, options, feeds, told)

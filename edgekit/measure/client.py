@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from .peaks import from_json as peaks_from_json
 from .protocol import artifact_to_json, error_from_json, placement_from_json, read_message, write_message
 from .state import Snapshot
 from .telling import Listener
+
+if TYPE_CHECKING:  # Python 3.11 has it, a device may have 3.10
+    from typing import Self  # novm
 
 _CLOSE_S = 5.0  # how long an engine may take to free its memory before the process is killed
 _STDERR_LINES = 5

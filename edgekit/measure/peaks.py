@@ -32,6 +32,12 @@ REPEATS = 5  # of each copy
 _COPY_S = 0.02
 _COPIES = 8  # between two looks at the clock
 _TIMEOUT_S = 120
+# Runs this file without its folder on the path, which holds modules named like standard ones, and without the user's
+# folder, which may too. (python -P does that from 3.11 on; a device may have 3.10.)
+_PROGRAM = (
+    "import sys; sys.path[:] = filter(None, sys.path); sys.argv = sys.argv[1:]; "
+    "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,7 @@ def measure(threads: int) -> Peaks:
 
     threads = threads or machine.usable_cores() or 1
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
-    # -P: this folder holds modules that are named like standard ones.
-    command = [sys.executable, "-P", str(Path(__file__).resolve()), str(threads)]
+    command = [sys.executable, "-c", _PROGRAM, str(Path(__file__).resolve()), str(threads)]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
     )

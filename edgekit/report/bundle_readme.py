@@ -54,7 +54,7 @@ On a machine that cannot run the engine, the numerics can be checked all the sam
 """
     rows += [f"| out | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in outputs]
     made = f"A model for target `{target}` in {precision}, made by edgekit."
-    needs = f"It needs Python 3.11 or later, numpy and {engine}:"
+    needs = f"It needs Python 3.10 or later, numpy and {engine}:"
     intro = f"{made}\n\n{app}\n## In Python\n\n{needs}" if app else f"{made} {needs}"
     model = "## The model\n\n" if app else ""
     return f"""# {name}

@@ -10,10 +10,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 from ...errors import EngineError
 from .web.serve import HEADERS, TYPES
+
+if TYPE_CHECKING:  # Python 3.11 has it, a device may have 3.10
+    from typing import Self  # novm
 
 _CHUNK = 1 << 20
 

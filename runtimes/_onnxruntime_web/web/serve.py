@@ -3,7 +3,7 @@
     python web/serve.py [--port 8000]
 
 Then open the address it prints. A web server of your own must send the same two headers with the page that runs the
-model: see `HEADERS`. Needs Python 3.11 or later and nothing else.
+model: see `HEADERS`. Needs Python 3.10 or later and nothing else.
 """
 
 from __future__ import annotations
