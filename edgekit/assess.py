@@ -12,10 +12,8 @@ from .candidates import (
     Built,
     Check,
     Job,
-    StandIn,
     build,
     check,
-    engine_or_stand_in,
     has_option,
     open_worker,
     takes_program,
@@ -23,6 +21,7 @@ from .candidates import (
 from .contracts import Placement
 from .devices.local import Worker
 from .errors import EdgekitError, EngineError, ParityError, PlacementError
+from .missing import StandIn, engine_or_stand_in
 from .passes import module_path
 from .placing import refusal
 from .refused_operator import located

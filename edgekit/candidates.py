@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from . import plugins
 from .accuracy import Accuracy
 from .contracts import Artifact, Feeds, Outputs, PassRecord, Progress, options_from
-from .errors import EngineError, UsageError
+from .errors import UsageError
 from .graph import clone
 from .measure.parity import ParityMeter
+from .missing import StandIn
 from .passes import PassContext
 from .repair import Rankings
 from .results import MetricReport, ParityReport
@@ -76,16 +77,6 @@ class Job:
             ranges=self.ranges,
             dimensions=self.dimensions,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class StandIn:
-    """The runtime that checks a candidate on a machine that cannot run the candidate's own engine."""
-
-    runtime: str
-    version: str
-    reason: str  # why the candidate's own engine cannot
-    options: Mapping[str, Any] = field(default_factory=dict)  # session options
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,27 +298,6 @@ def _nbytes(arrays: Feeds) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def engine_or_stand_in(candidate: Candidate, site: Site) -> StandIn | EngineError | None:
-    """What checks this candidate: None, its own engine; or the stand-in that its profile names; or the error.
-
-    Another machine's engine is not asked: opening says what is missing there.
-    """
-    missing = missing_engine(candidate) if site.is_here else None
-    if missing is None or not candidate.check_with:
-        return missing
-    version = plugins.load("runtimes", candidate.check_with)().version()
-    return StandIn(candidate.check_with, version, missing.what, candidate.check_options)
-
-
 def has_option(runtime: str, name: str) -> bool:
     """Whether the sessions of a runtime have an option of this name."""
     return any(field.name == name for field in fields(plugins.load("runtimes", runtime).Options))
-
-
-def missing_engine(candidate: Candidate) -> EngineError | None:
-    """The error that opening this candidate's engine would raise because it is not installed, or None."""
-    try:
-        plugins.load("runtimes", candidate.runtime)().version()
-    except EngineError as error:
-        return error
-    return None

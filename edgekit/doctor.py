@@ -16,6 +16,7 @@ from typing import Any
 from . import __version__, plugins
 from .errors import EdgekitError, EngineError
 from .measure import machine
+from .missing import missing_packages
 from .target import Candidate, Target, load_target
 
 # Feature → (the flags that tell it in /proc/cpuinfo: x86, ARM), and what it is good for.
@@ -211,10 +212,9 @@ def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, E
         needs += _unknown(kind, names)  # type: ignore[arg-type]
     exporters = [] if missing else [item.format for item in candidates if item.format in plugins.names("exporters")]
     for name in dict.fromkeys(exporters):  # they import what the extra "export" brings
-        for distribution in _packages_of(name):
-            if _version(distribution) is None:
-                needs.append(f"exporter '{name}': {distribution} is not installed")
-                install.append(f"pip install {distribution}")
+        for distribution in missing_packages(name):
+            needs.append(f"exporter '{name}': {distribution} is not installed")
+            install.append(f"pip install {distribution}")
     tools = {str(item.export_options["quantize"]) for item in candidates if item.export_options.get("quantize")}
     for package in packages:
         if package.name in tools and package.problem:
@@ -222,15 +222,6 @@ def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, E
             install.append(f"pip install {package.name}")
     measured = _stand_ins(replaced) if replaced else _not_here(target)
     return Readiness(target.name, target.description, tuple(needs), tuple(dict.fromkeys(install)), measured)
-
-
-def _packages_of(exporter: str) -> Sequence[str]:
-    """The distributions that an exporter needs beyond the extra "export"."""
-    try:
-        packages: Sequence[str] = getattr(plugins.load("exporters", exporter), "packages", ())
-    except ImportError:  # it imports what that extra brings: `Package` says what is missing
-        return ()
-    return packages
 
 
 def _missing(candidate: Candidate, engines: dict[str, Engine]) -> bool:

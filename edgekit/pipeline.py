@@ -15,6 +15,7 @@ from .assess import Assessed, assess, confirm, why_not_measured
 from .candidates import Job
 from .contracts import Progress, Quiet
 from .errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
+from .missing import refuse_missing
 from .passes import count_nodes
 from .results import CandidateResult, ExportResult
 from .site import site_for
@@ -89,7 +90,7 @@ def export(
         ParityError: every candidate computes something else than the reference; names the first layer that diverges.
         AccuracyError: every candidate loses too much of the metric.
         PlacementError: every candidate would fall back to a device that the target does not allow.
-        EngineError: no engine of the target is installed, or the device is unreachable.
+        EngineError: no engine of the target, or what its exporter needs, is installed; or the device is unreachable.
     """
     from .analysis import analyze
     from .packing import pack_bundle
@@ -110,6 +111,7 @@ def export(
 
     with site_for(profile, device) as site:
         offered = _choose_candidates(profile, candidates, site.arch)
+        refuse_missing(profile.name, offered, site)
         with stages.stage("load the model"):
             model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
         dimensions = parse_ranges(ranges, model.example_dims())

@@ -1,0 +1,111 @@
+"""What an export needs and this machine lacks: engines, what stands in for them, and packages of exporters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from . import plugins
+from .errors import EngineError
+from .target import Candidate
+
+if TYPE_CHECKING:
+    from .site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """The runtime that checks a candidate on a machine that cannot run the candidate's own engine."""
+
+    runtime: str
+    version: str
+    reason: str  # why the candidate's own engine cannot
+    options: Mapping[str, Any] = field(default_factory=dict)  # session options
+
+
+def refuse_missing(target: str, candidates: Sequence[Candidate], site: Site) -> None:
+    """Say before any long work that none of a target's candidates can be built and checked here.
+
+    Raises:
+        EngineError: with all that is missing, and the line that installs it.
+    """
+    errors = []
+    for candidate in candidates:
+        error = _missing(candidate, site)
+        if error is None:
+            return
+        errors.append(error)
+    if len(set(map(str, errors))) == 1:
+        raise errors[0]
+    if errors:
+        lines = [f"{item.name}: {error.what}" for item, error in zip(candidates, errors, strict=True)]
+        raise EngineError(f"no candidate of target '{target}' can be used", details=lines, fix=errors[0].fix)
+
+
+def engine_or_stand_in(candidate: Candidate, site: Site) -> StandIn | EngineError | None:
+    """What checks this candidate: None, its own engine; or the stand-in that its profile names; or the error.
+
+    Another machine's engine is not asked: opening says what is missing there.
+
+    Raises:
+        EngineError: the stand-in is missing too.
+    """
+    missing = missing_engine(candidate) if site.is_here else None
+    if missing is None or not candidate.check_with:
+        return missing
+    version = plugins.load("runtimes", candidate.check_with)().version()
+    return StandIn(candidate.check_with, version, missing.what, candidate.check_options)
+
+
+def missing_engine(candidate: Candidate) -> EngineError | None:
+    """The error that opening this candidate's engine would raise because it is not installed, or None."""
+    try:
+        plugins.load("runtimes", candidate.runtime)().version()
+    except EngineError as error:
+        return error
+    return None
+
+
+def missing_packages(exporter: str) -> list[str]:
+    """The distributions that an exporter needs beyond the extra "export", and that are not installed."""
+    try:
+        packages: Sequence[str] = getattr(plugins.load("exporters", exporter), "packages", ())
+    except ImportError:  # it imports what that extra brings, and so does all else of an export
+        return []
+    return [name for name in packages if not _is_installed(name)]
+
+
+def _missing(candidate: Candidate, site: Site) -> EngineError | None:
+    try:
+        checker = engine_or_stand_in(candidate, site)
+    except EngineError as error:
+        checker = error
+    engine = checker if isinstance(checker, EngineError) else None
+    packages = missing_packages(candidate.format)
+    if engine is None:
+        return EngineError(f"{_and(packages)} not installed", fix=_install(packages)) if packages else None
+    packages = [name for name in packages if name not in engine.fix.split()]  # the engine may be the exporter too
+    if not packages:
+        return engine
+    one_line = re.search(r"pip install [\w-]+( [\w-]+)*$", engine.fix)
+    fix = f"{engine.fix} {' '.join(packages)}" if one_line else f"{engine.fix} {_install(packages)}"
+    return EngineError(f"{engine.what}, and {_and(packages)} not either", details=engine.details, fix=fix)
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"
+
+
+def _install(names: Sequence[str]) -> str:
+    return f"Install it: pip install {' '.join(names)}"
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
