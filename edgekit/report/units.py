@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..measure.statistics import Estimate
 
 _SECONDS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+_UNKNOWN = "±>100 %"
 
 
 def time_unit(seconds: float) -> str:
@@ -42,7 +43,8 @@ def latency(seconds: float) -> str:
 def interval(value: Estimate, unit: str | None = None, decimals: int | None = None) -> str:
     """``0.21 ms ±0.01``: the larger half of the interval, rounded up, so that the error is never told too small.
 
-    An interval that the samples do not support (its ends are NaN) leaves the value alone.
+    An interval that the samples do not support (its ends are NaN) leaves the value alone; one that is wider than the
+    value is ``±>100 %``.
     """
     unit = unit or time_unit(value.value)
     scale = _SECONDS[unit]
@@ -51,6 +53,8 @@ def interval(value: Estimate, unit: str | None = None, decimals: int | None = No
     half = max(value.value - value.low, value.high - value.value) / scale
     if not math.isfinite(half):
         return text
+    if half * scale > value.value:
+        return f"{text} {_UNKNOWN}"
     return f"{text} ±{_ceil(half, places):.{places}f}"
 
 
@@ -108,7 +112,7 @@ def ratio(value: float) -> str:
 def ratio_interval(value: Estimate) -> str:
     """``2.91x ±0.05``: the larger half of the interval, rounded up."""
     half = max(value.value - value.low, value.high - value.value)
-    return f"{value.value:.2f}x ±{_ceil(half, 2):.2f}"
+    return f"{value.value:.2f}x " + (_UNKNOWN if half > value.value else f"±{_ceil(half, 2):.2f}")
 
 
 def number(value: float) -> str:

@@ -35,6 +35,13 @@ def test_an_interval_that_is_not_known_is_not_told() -> None:
     assert units.interval(Estimate(0.0123, nan, nan)) == "12.3 ms"
 
 
+def test_an_interval_wider_than_its_value_says_no_more_than_that() -> None:
+    assert units.interval(Estimate(1.064e-5, 7e-8, 1.38e-3)) == "10.6 µs ±>100 %"
+    assert units.interval(Estimate(1e-5, 1e-7, 1.9e-5)) == "10.0 µs ±9.9"
+    assert units.ratio_interval(Estimate(0.91, 0.1, 6.0)) == "0.91x ±>100 %"
+    assert units.ratio_interval(Estimate(0.91, 0.1, 1.0)) == "0.91x ±0.81"
+
+
 @given(st.floats(1e-7, 1e3), st.floats(1e-4, 0.5))
 def test_interval_is_never_told_smaller_than_it_is(value: float, share: float) -> None:
     text = units.interval(Estimate(value, value * (1 - share), value * (1 + share)))
