@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, plugins
+from .contracts import install_on
 from .errors import EdgekitError, EngineError
 from .measure import machine
 from .missing import missing_packages
@@ -184,12 +185,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _engine(name: str) -> Engine:
     runtime = plugins.load("runtimes", name)()
+    line = install_on(runtime, platform.machine())
     try:
-        return Engine(name, runtime.version(), None, runtime.install)
+        return Engine(name, runtime.version(), None, line)
     except EngineError as error:
         # Installed twice over, one more install would not help: the error's own line does.
         kept = error.fix.partition("Keep one: ")[2]
-        return Engine(name, None, str(error), kept or runtime.install)
+        return Engine(name, None, str(error), kept or line)
 
 
 def _readiness(target: Target, packages: Iterable[Package], engines: dict[str, Engine]) -> Readiness:

@@ -16,7 +16,7 @@ from . import __version__, plugins
 from .assess import Assessed, why_not_measured
 from .bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
 from .candidates import GOLDEN_SAMPLES, Built, Check, Job, takes_program
-from .contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, options_from
+from .contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, install_on, options_from
 from .errors import ParityError
 from .report.bundle_readme import bundle_readme
 from .report.text import same_graph_text
@@ -73,6 +73,7 @@ def pack_bundle(
     parity = outcome.parity
     options = dict(measured.options if measured else picked.options or {})
     glue = _glue(runtime, built, options)
+    install = install_on(runtime, job.target.device_arch())
     other = built.stand_in
     other_class = None if other is None else plugins.load("runtimes", other.runtime)
     substitute = None
@@ -88,7 +89,7 @@ def pack_bundle(
             name=runtime.name,
             version=picked.version,
             options=options,
-            install=glue.install or runtime.install,
+            install=glue.install or install,
         ),
         artifact_file=f"model/{built.artifact.path.relative_to(built.directory).as_posix()}",
         artifact_format=built.artifact.format,
@@ -122,7 +123,7 @@ def pack_bundle(
             parity=_parity_line(picked, job, emulator),
             measured=_measured_line(measured, picked, job),
             substitute=substitute,
-            note=getattr(runtime, "note", ""),
+            note=getattr(runtime, "note", "") if install == runtime.install else "",
             device=getattr(runtime, "on_the_device", ""),
             app=glue.readme,
         ),

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..contracts import Artifact, Session
+from ..contracts import Artifact, Session, install_on
 from ..errors import EngineError
 from ..measure.telling import tell
 from . import _plan_cache
@@ -88,9 +88,9 @@ class PlanRuntime:
         for name in self.modules:
             if find_spec(name) is not None:
                 return import_engine(name, self.install)
-        raise EngineError(
-            f"{self.name} is not installed", fix=f"Install it: {self.install}. {self.note}".rstrip(". ") + "."
-        )
+        here = install_on(self, platform.machine())
+        fix = f"Install it: {here}" if here != self.install else f"Install it: {self.install}. {self.note}"
+        raise EngineError(f"{self.name} is not installed", fix=fix.rstrip(". ") + ".")
 
     def configure(self, trt: Any, config: Any) -> None:
         """Put into the builder's configuration what this kind of TensorRT wants beyond the recipe."""

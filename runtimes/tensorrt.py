@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ._tensorrt import PlanRuntime, SessionOptions
 
 
@@ -11,7 +13,8 @@ class TensorRt(PlanRuntime):
     name = "tensorrt"
     install = "pip install tensorrt"
     by_pip = False
-    note = "On a Jetson, JetPack brings it: sudo apt install python3-libnvinfer."
+    install_on: ClassVar = {"aarch64": "apt install python3-libnvinfer python3-numpy"}  # from JetPack's package archive
+    note = "On a Jetson, JetPack brings it: apt install python3-libnvinfer."
     modules = ("tensorrt", "tensorrt_bindings")
     Options = SessionOptions
 

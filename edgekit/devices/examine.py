@@ -12,6 +12,7 @@ from typing import Any
 from .. import plugins
 from ..bundle.read import hash_file
 from ..bundle.write import vendor_floor
+from ..contracts import install_on
 from ..errors import EngineError
 from ..target import Target, load_target
 from ..tempdir import work_folder
@@ -101,7 +102,8 @@ def examine_device(remote: RemoteDevice, target: str | Path | None = None) -> De
     facts = session.describe()
     version, problem = _try(remote, _NUMPY, "/")
     numpy = Part("numpy", version, problem and "numpy is not installed", f"{session.python} -m pip install numpy")
-    engines = [_engine(remote, name, problem is None) for name in _runtimes(target, str(facts["machine"]))]
+    on = str(facts["machine"])
+    engines = [_engine(remote, name, on, problem is None) for name in _runtimes(target, on)]
     return DeviceReport(
         url=remote.url,
         device=facts,
@@ -163,10 +165,11 @@ def _by_pip(runtime: str) -> bool:
     return bool(getattr(plugins.load("runtimes", runtime), "by_pip", True))
 
 
-def _engine(remote: RemoteDevice, name: str, has_numpy: bool) -> Part:
+def _engine(remote: RemoteDevice, name: str, machine: str, has_numpy: bool) -> Part:
     adapter = plugins.load("runtimes", name)
-    by_pip = adapter.install.startswith("pip ")
-    line = f"{remote.session.python} -m {adapter.install}" if by_pip else adapter.install
+    line = install_on(adapter, machine)
+    if line.startswith("pip "):
+        line = f"{remote.session.python} -m {line}"
     if not has_numpy:
         return Part(name, None, "cannot be tried without numpy", line, _by_pip(name))
     with work_folder() as folder:

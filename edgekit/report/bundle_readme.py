@@ -87,7 +87,10 @@ with load() as model:
 
 
 def _install_lines(install: str) -> str:
-    lines = [f"{install} numpy"] if install.startswith("pip ") else [install, "pip install numpy"]
+    if install.startswith("pip "):
+        lines = [f"{install} numpy"]
+    else:
+        lines = [install] if "numpy" in install else [install, "pip install numpy"]
     return "\n".join(f"    {line}" for line in lines)
 
 

@@ -77,7 +77,8 @@ class RuntimeConformance:
         runtime = runtime_case.runtime
         assert runtime.name.isidentifier()
         assert runtime_case.artifact.format in runtime.formats
-        assert runtime.install.startswith(("pip install ", "apt install ", "https://"))
+        for line in (runtime.install, *getattr(runtime, "install_on", {}).values()):
+            assert line.startswith(("pip install ", "apt install ", "https://"))
         assert runtime.version()[0].isdigit()
 
     def test_options_are_a_frozen_dataclass_with_threads(self, runtime_case: RuntimeCase) -> None:

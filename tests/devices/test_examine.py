@@ -63,3 +63,13 @@ def test_options_that_need_a_device() -> None:
     done = doctor("--install")
     assert done.returncode == 2
     assert "--install and --clean are about a remote device" in done.stderr
+
+
+@pytest.mark.slow
+def test_what_the_boards_system_brings_is_not_to_be_had_by_pip(device: Any) -> None:
+    with remote_device(device.url) as remote:
+        (missing,) = examine_device(remote, "jetson").missing
+    assert missing.name == "tensorrt" and not missing.by_pip
+    assert missing.install == "apt install python3-libnvinfer python3-numpy"
+    assert missing.problem is not None
+    assert missing.problem.startswith(f"tensorrt is not installed. Install it: {missing.install}")

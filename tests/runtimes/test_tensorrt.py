@@ -276,3 +276,20 @@ def test_every_member_that_the_adapter_uses_exists_in_tensorrt_rtx(trt: Any) -> 
 
 def test_importing_the_adapters_loads_no_engine() -> None:
     assert not {"tensorrt", "tensorrt_bindings"} & set(sys.modules)
+
+
+@pytest.mark.parametrize(
+    ("machine", "fix"),
+    [
+        ("x86_64", "pip install tensorrt. On a Jetson, JetPack brings it: apt install python3-libnvinfer."),
+        ("aarch64", "apt install python3-libnvinfer python3-numpy."),
+    ],
+)
+def test_what_is_not_installed_is_told_for_this_machine(
+    machine: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_tensorrt.platform, "machine", lambda: machine)
+    monkeypatch.setattr(_tensorrt, "find_spec", lambda name: None)
+    with pytest.raises(EngineError) as caught:
+        TensorRt().load()
+    assert str(caught.value) == f"tensorrt is not installed. Install it: {fix}"
