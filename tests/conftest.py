@@ -30,6 +30,22 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Under pytest-xdist a test marked ``alone`` runs while no other one does: it asserts what it measured."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    import fcntl
+
+    folder = item.config._tmp_path_factory.getbasetemp().parent  # type: ignore[attr-defined]  # of all the workers
+    with (folder / "turn").open("w") as turn, (folder / "running").open("w") as running:
+        # Who waits to be alone holds the turn meanwhile, so that nobody begins anew before him.
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(running, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Under CI=true nothing may be left out: a skipped test fails with the reason it gave."""
     report = yield

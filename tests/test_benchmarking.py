@@ -18,6 +18,8 @@ from edgekit.contracts import Quiet
 from edgekit.errors import BundleError, EngineError, PlacementError, UsageError
 from edgekit.measure.benchmark import dumps, to_text
 
+pytestmark = pytest.mark.alone
+
 
 def test_the_json_is_what_the_design_says(make_bundle: Callable[..., Bundle]) -> None:
     bundle = make_bundle()

@@ -19,6 +19,8 @@ from edgekit.measure.sampling import Stopped
 from edgekit.measure.statistics import Estimate
 from edgekit.report.compare import compare_text
 
+pytestmark = pytest.mark.alone
+
 SLEEPING = """
 import time
 from dataclasses import dataclass

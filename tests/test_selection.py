@@ -10,6 +10,8 @@ import pytest
 
 from edgekit.selection import MAX_CONTENDERS, Variant, _leave, contenders, fp32_baseline, is_slower, speedup
 
+pytestmark = pytest.mark.alone
+
 
 def variant(screening_s: float, precision: str = "int8", rounds: tuple[float, ...] = ()) -> Variant:
     """With so many runs that all take exactly the time given; ``rounds``: a process each."""

@@ -5,6 +5,7 @@ Its latencies mean nothing; its numbers, kernels, packaging and transport are re
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -149,7 +150,9 @@ def _build(cpu: str, folder: Path, cache: Path, key: Path) -> Arm64Device:
     root = folder / "root"
     folder.mkdir()
     environment = {**os.environ, "PIP": f"{sys.executable} -m pip"}
-    subprocess.run([str(HERE / "rootfs.sh"), str(root), str(cache)], check=True, env=environment)
+    with cache.with_suffix(".lock").open("w") as lock:  # another of pytest-xdist's processes may want it too
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([str(HERE / "rootfs.sh"), str(root), str(cache)], check=True, env=environment)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

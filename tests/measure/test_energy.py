@@ -8,6 +8,8 @@ import pytest
 
 from edgekit.measure.energy import WINDOWS, Meter, PowerMeter, find_meters, measure_energy
 
+pytestmark = pytest.mark.alone
+
 NO_GPU = "no GPU in this test"
 
 

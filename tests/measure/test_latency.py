@@ -13,6 +13,8 @@ from edgekit.contracts import Artifact, Feeds, TensorSpec
 from edgekit.measure.latency import Sampler
 from edgekit.runtimes.null import Null, NullSession
 
+pytestmark = pytest.mark.alone
+
 SPEC = TensorSpec("x", "float32", (1, 4))
 
 

@@ -14,6 +14,8 @@ from edgekit.errors import UsageError
 from edgekit.measure.modes import Mode, Server, Sustained, Throughput, _share
 from edgekit.report.bench import bench_text
 
+pytestmark = pytest.mark.alone
+
 
 def run(bundle: Bundle, mode: Mode, **options: Any) -> tuple[dict[str, Any], str]:
     value = bench(bundle, mode=mode, warmup_s=0.05, **options).to_json()

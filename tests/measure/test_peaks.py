@@ -7,6 +7,8 @@ import pytest
 
 from edgekit.measure.peaks import COPY_BYTES, Peaks, from_json, measure
 
+pytestmark = pytest.mark.alone
+
 PEAKS = Peaks(1, 1e9, ((1000, 50.0), (10_000, 80.0), (100_000, 20.0)))
 
 

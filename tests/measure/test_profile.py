@@ -11,6 +11,8 @@ from edgekit.errors import BundleError
 from edgekit.measure.peaks import Peaks
 from edgekit.measure.profile import GraphNode, Layers, join, read_layers
 
+pytestmark = pytest.mark.alone
+
 ROOFS = Peaks(1, macs_per_s=1e9, bytes_per_s=((10**6, 1e9),))
 
 

@@ -14,6 +14,8 @@ import pytest
 from edgekit.measure.nvml import GpuState
 from edgekit.measure.state import Battery, DeviceState, LoadMeter, Reader, Snapshot, complaints, judge
 
+pytestmark = pytest.mark.alone
+
 NO_GPU = "no GPU in this test"
 
 

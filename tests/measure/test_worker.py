@@ -17,6 +17,8 @@ from edgekit.contracts import Artifact
 from edgekit.errors import EngineError, UsageError
 from edgekit.measure.client import Worker
 
+pytestmark = pytest.mark.alone
+
 COMMAND = [sys.executable, "-P", "-m", "edgekit.measure.worker"]
 FEEDS = [{"x": np.full((1, 8), value, np.float32)} for value in (0.0, 1.0, 2.0)]
 

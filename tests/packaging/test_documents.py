@@ -33,7 +33,7 @@ def test_the_readme_holds_the_two_command_lines_that_ci_runs() -> None:
     lines = [line for line in README.splitlines() if line.startswith("pip install -c constraints.txt -e ")]
     assert lines == [
         'pip install -c constraints.txt -e ".[cpu]" && edgekit demo',
-        'pip install -c constraints.txt -e ".[dev]" && pytest',
+        'pip install -c constraints.txt -e ".[dev]" && pytest -n 2',
     ]
 
 
