@@ -44,7 +44,7 @@ class PlanRuntime:
     """
 
     name: str
-    formats = ("tensorrt",)
+    formats: tuple[str, ...] = ("tensorrt",)
     install: str
     by_pip: ClassVar[bool] = True  # False: wheels alone do not bring it to a device
     note: ClassVar[str] = ""  # what else is worth knowing about installing it
