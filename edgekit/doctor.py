@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from . import __version__, plugins
 from .contracts import install_on
 from .errors import EdgekitError, EngineError
 from .measure import machine
+from .measure.engines import installed_version
 from .missing import missing_packages
 from .target import Candidate, Target, load_target
 
@@ -167,16 +167,8 @@ def _packages() -> list[Package]:
             continue
         name, wanted, extra = match[1], match[2] or "", match[3] or ""
         if extra != "dev" and name not in found:
-            found[name] = Package(name, _version(name), wanted, extra)
+            found[name] = Package(name, installed_version(name), wanted, extra)
     return list(found.values())
-
-
-@cache
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -269,7 +261,7 @@ def _problems() -> list[str]:
     from .runtimes._ort import DISTRIBUTIONS
 
     problems = []
-    present = [name for name in DISTRIBUTIONS if _version(name)]
+    present = [name for name in DISTRIBUTIONS if installed_version(name)]
     if len(present) > 1:
         problems.append(
             f"{' and '.join(present)} are both installed; they overwrite each other's files. "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from . import plugins
 from .errors import EngineError
+from .measure.engines import installed_version
 from .target import Candidate
 
 if TYPE_CHECKING:
@@ -53,20 +53,11 @@ def engine_or_stand_in(candidate: Candidate, site: Site) -> StandIn | EngineErro
     Raises:
         EngineError: the stand-in is missing too.
     """
-    missing = missing_engine(candidate) if site.is_here else None
+    missing = _missing_engine(candidate) if site.is_here else None
     if missing is None or not candidate.check_with:
         return missing
     version = plugins.load("runtimes", candidate.check_with)().version()
     return StandIn(candidate.check_with, version, missing.what, candidate.check_options)
-
-
-def missing_engine(candidate: Candidate) -> EngineError | None:
-    """The error that opening this candidate's engine would raise because it is not installed, or None."""
-    try:
-        plugins.load("runtimes", candidate.runtime)().version()
-    except EngineError as error:
-        return error
-    return None
 
 
 def missing_packages(exporter: str) -> list[str]:
@@ -75,7 +66,16 @@ def missing_packages(exporter: str) -> list[str]:
         packages: Sequence[str] = getattr(plugins.load("exporters", exporter), "packages", ())
     except ImportError:  # it imports what that extra brings, and so does all else of an export
         return []
-    return [name for name in packages if not _is_installed(name)]
+    return [name for name in packages if installed_version(name) is None]
+
+
+def _missing_engine(candidate: Candidate) -> EngineError | None:
+    """The error that opening this candidate's engine would raise because it is not installed, or None."""
+    try:
+        plugins.load("runtimes", candidate.runtime)().version()
+    except EngineError as error:
+        return error
+    return None
 
 
 def _missing(candidate: Candidate, site: Site) -> EngineError | None:
@@ -101,11 +101,3 @@ def _and(names: Sequence[str]) -> str:
 
 def _install(names: Sequence[str]) -> str:
     return f"Install it: pip install {' '.join(names)}"
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

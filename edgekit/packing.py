@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from .bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
 from .candidates import GOLDEN_SAMPLES, Built, Check, Job, takes_program
 from .contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, install_on, options_from
 from .errors import ParityError
+from .measure.engines import installed_version
 from .report.bundle_readme import bundle_readme
 from .report.text import same_graph_text
 from .report.units import latency as shown
@@ -240,8 +240,7 @@ def _versions() -> dict[str, str]:
     """Versions of what made the bundle; those not installed are left out."""
     found = {"edgekit": __version__, "python": platform.python_version()}
     for name in _MAKERS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        version = installed_version(name)
+        if version is not None:
+            found[name] = version
     return found

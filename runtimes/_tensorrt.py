@@ -7,13 +7,13 @@ import platform
 import re
 import time
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ..contracts import Artifact, Session, install_on
 from ..errors import EngineError
+from ..measure.engines import installed_version
 from ..measure.telling import tell
 from . import _plan_cache
 from ._cuda import Gpu, cuda_version, load_cuda
@@ -85,10 +85,10 @@ class PlanRuntime:
         Raises:
             EngineError: not installed, or broken.
         """
+        here = install_on(self, platform.machine())
         for name in self.modules:
             if find_spec(name) is not None:
-                return import_engine(name, self.install)
-        here = install_on(self, platform.machine())
+                return import_engine(name, here)
         fix = f"Install it: {here}" if here != self.install else f"Install it: {self.install}. {self.note}"
         raise EngineError(f"{self.name} is not installed", fix=fix.rstrip(". ") + ".")
 
@@ -115,11 +115,8 @@ def cuda_of(package: str) -> int | None:
     found = []
     for major in (11, 12, 13, 14):
         for distribution in (f"{stem}-cu{major}-bindings", f"{stem}-cu{major}"):
-            try:
-                metadata.version(distribution)
-            except metadata.PackageNotFoundError:
-                continue
-            found.append(major)
+            if installed_version(distribution):
+                found.append(major)
     return min(found, default=None)
 
 

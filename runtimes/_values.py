@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module, metadata
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Array, TensorSpec
 from ..errors import EngineError, suggestion
+from ..measure.engines import installed_version
 
 _PLAIN = frozenset(
     ["bool"]
@@ -39,7 +40,7 @@ def import_engine(module: str, install: str, *, exclusive: Sequence[str] = ()) -
     Raises:
         EngineError: not installed, installed twice over, or broken; with the line that helps.
     """
-    present = [name for name in exclusive if _is_installed(name)]
+    present = [name for name in exclusive if installed_version(name)]
     if len(present) > 1:
         names = " and ".join(present)
         raise EngineError(
@@ -58,14 +59,6 @@ def import_engine(module: str, install: str, *, exclusive: Sequence[str] = ()) -
         # A folder without code, left by pip when one of two distributions that share it was removed.
         raise EngineError(f"{module} is damaged: its folder holds no package", fix=f"Reinstall it: {install}")
     return engine
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 @contextmanager

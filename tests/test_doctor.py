@@ -7,16 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edgekit import doctor, plugins
+from edgekit import plugins
 from edgekit.cli import main
 from edgekit.doctor import Package, cpu_features, examine
 from edgekit.errors import EngineError, UsageError
 from edgekit.report.doctor import doctor_text
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    doctor._version.cache_clear()
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *gone: str, **present: str) -> None:

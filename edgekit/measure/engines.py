@@ -1,8 +1,8 @@
-"""Find the adapter of an engine, in an installed edgekit and in a bundle alike."""
+"""Find the adapter of an engine, in an installed edgekit and in a bundle alike, and what is installed for it."""
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 from ..contracts import Runtime
@@ -39,3 +39,11 @@ def load_runtime(reference: str) -> Runtime:
 def runtimes_folder() -> Path:
     """Where the source files of this package's own adapters lie."""
     return Path(str(import_module(f"{_ROOT}.runtimes").__file__)).parent
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, as pip names it (``onnxruntime-gpu``), without importing it."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
