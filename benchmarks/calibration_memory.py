@@ -36,7 +36,7 @@ def samples(count: int) -> Iterator[dict[str, NDArray[Any]]]:
 def ours(model: Path, method: str, count: int) -> None:
     import onnx_ir as ir
 
-    from edgekit.passes import PassContext
+    from edgekit.context import PassContext
     from edgekit.passes.quantize_static import Options, QuantizeStatic
 
     context = PassContext(calibration=lambda: samples(count), calibration_samples=count)

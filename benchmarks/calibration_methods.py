@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgekit.passes import PassContext
+from edgekit.context import PassContext
 from edgekit.passes.quantize_static import Options, QuantizeStatic
 
 CASES = (

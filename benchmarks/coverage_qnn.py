@@ -28,14 +28,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekit.accuracy.same_graph import SameGraphCheck, write_plain
+from edgekit.context import PassContext
 from edgekit.devices.local import LocalDevice
 from edgekit.errors import EdgekitError
 from edgekit.graph import clone
 from edgekit.measure.parity import ParityMeter
-from edgekit.passes import PassContext
-from edgekit.same_graph import SameGraphCheck, write_plain
-from edgekit.stages import run_passes
-from edgekit.target import Candidate, load_target
+from edgekit.pipeline.stages import run_passes
+from edgekit.target.load import load_target
+from edgekit.target.profile import Candidate
 
 SAMPLES, CALIBRATION = 8, 32
 LENGTH = 32  # tokens of MiniLM's input

@@ -56,7 +56,7 @@ class Stages:
 def run_edgekit(name: str, folder: Path, samples: int) -> dict[str, Any]:
     stages = Stages()
     with stages.stage("imports and the model"):
-        from edgekit.pipeline import export
+        from edgekit.api.export import export
 
         subject = _models.load(name, folder)
     for part, feeds in (("calibration", subject.calibration), ("evaluation", subject.evaluation)):

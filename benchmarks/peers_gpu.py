@@ -41,13 +41,14 @@ from _race import Contender, ratio
 from numpy.typing import NDArray
 
 from edgekit import plugins
+from edgekit.context import PassContext
 from edgekit.errors import EdgekitError
 from edgekit.graph import clone
-from edgekit.passes import PassContext
-from edgekit.source import load_source
-from edgekit.stages import run_passes, to_graph
-from edgekit.target import Candidate, load_target
-from edgekit.tuning import choices, explore
+from edgekit.pipeline.stages import run_passes, to_graph
+from edgekit.pipeline.tuning import choices, explore
+from edgekit.sources.load import load_source
+from edgekit.target.load import load_target
+from edgekit.target.profile import Candidate
 
 MAX_ERROR = 1e-2
 LIMITS = {1: 0.9, 16: 1.0}

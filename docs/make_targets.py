@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.report import units
-from edgekit.target import Target, Verified, load_target
+from edgekit import units
+from edgekit.target.load import load_target
+from edgekit.target.profile import Target, Verified
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "targets.md"

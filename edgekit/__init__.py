@@ -12,23 +12,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from .version import __version__
+
 __all__ = ["__version__", "bench", "compare", "evaluate", "export", "inspect", "open_bundle"]
 
 if TYPE_CHECKING:
-    from .benchmarking import bench as bench
+    from .api.bench import bench as bench
+    from .api.compare import compare as compare
+    from .api.evaluate import evaluate as evaluate
+    from .api.export import export as export
+    from .api.inspect import inspect as inspect
     from .bundle import open_bundle as open_bundle
-    from .comparing import compare as compare
-    from .evaluation import evaluate as evaluate
-    from .inspection import inspect as inspect
-    from .pipeline import export as export
 
 _API = {
-    "bench": ".benchmarking",
-    "compare": ".comparing",
-    "evaluate": ".evaluation",
-    "export": ".pipeline",
-    "inspect": ".inspection",
+    "bench": ".api.bench",
+    "compare": ".api.compare",
+    "evaluate": ".api.evaluate",
+    "export": ".api.export",
+    "inspect": ".api.inspect",
     "open_bundle": ".bundle",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from .contracts import TensorSpec
+from .contracts import Array, TensorSpec
 from .errors import SourceError
 
 
@@ -88,3 +88,29 @@ def initializer_bytes(model: ir.Model, larger_than: int = 0) -> int:
         if value.const_value is not None
     }
     return sum(size for size in sizes.values() if size > larger_than)
+
+
+def count_nodes(model: ir.Model) -> int:
+    """Number of nodes in the main graph; constants do not count."""
+    return sum(1 for node in model.graph if node.op_type != "Constant")
+
+
+def module_path(node: ir.Node) -> str:
+    """The PyTorch module that a node came from (``encoder.layers.0.mlp``), or '' where the graph does not tell."""
+    return node.metadata_props.get(MODULE_PATH, "")
+
+
+MODULE_PATH = "edgekit.module"
+"""Key of a node's metadata: dotted path of its PyTorch module. Written by the exporters, kept by the passes."""
+
+
+def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new initializer called ``name``, or ``name_1``… where that is taken."""
+    free, count = name, 0
+    while free in graph.initializers:
+        count += 1
+        free = f"{name}_{count}"
+    value = ir.Value(name=free, const_value=ir.tensor(array, name=free))
+    value.dtype, value.shape = value.const_value.dtype, ir.Shape(array.shape)  # type: ignore[union-attr]
+    graph.register_initializer(value)
+    return value

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .contracts import PassRecord, Tolerance
 from .measure.statistics import Estimate, Samples
-from .same_graph import SameGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +189,18 @@ class ExportResult:
 def _finite(value: float) -> float | None:
     """JSON has no infinity: equal outputs have an infinite SQNR, told as null."""
     return value if value - value == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class SameGraph:
+    """How far an engine is from ONNX Runtime's CPU kernels on the same graph, the worst output over all samples."""
+
+    reference: str  # "ONNX Runtime 1.32.0 on the CPU, node by node"
+    samples: int
+    max_abs: float
+    sqnr_db: float
+    max_lsb: float | None  # max_abs in steps of the output's own quantization; None: the outputs are not quantized
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `export --json`; an infinite SQNR (equal outputs) is null."""
+        return {**asdict(self), "sqnr_db": self.sqnr_db if np.isfinite(self.sqnr_db) else None}

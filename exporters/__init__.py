@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from edgekit.contracts import Artifact
+from ..contracts import Artifact
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgekit.passes import PassContext
-    from edgekit.source import Source
+    from ..context import PassContext
+    from ..sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class GraphExporter(Protocol):
     def to_graph(self, source: Source, request: GraphRequest) -> ir.Model:
         """The model as an ONNX graph whose inputs and outputs are named as ``source`` names them.
 
-        Every node's ``metadata_props[edgekit.passes.MODULE_PATH]`` holds its PyTorch module path, where there is one.
+        Every node's ``metadata_props[edgekit.graph.MODULE_PATH]`` holds its PyTorch module path, where there is one.
 
         Raises:
             SourceError: it cannot be exported; names the module, the line, the operator and what usually helps.

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import SourceError
-from edgekit.sources import frames
-from edgekit.sources.fx_nodes import line_of, module_of
+from .. import user_code
+from ..errors import SourceError
+from ..sources.fx_nodes import line_of, module_of
 
 if TYPE_CHECKING:
     import torch
 
-    from edgekit.source import Source
+    from ..sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def _line(chain: list[BaseException], node: torch.fx.Node | None) -> str:
     if node is not None and (found := line_of(node)):
         return found
     for item in chain:
-        lines = frames.lines(item.__traceback__)
+        lines = user_code.lines(item.__traceback__)
         if lines:
             return lines[-1]
     return ""
@@ -195,7 +195,7 @@ def _dimensions(source: Source, text: str) -> list[str]:
 
 def _where_made_constant(source: Source) -> list[str]:
     """The user's lines at which a free dimension became a number, found by tracing once more and listening to torch."""
-    from edgekit.sources import capture
+    from ..sources import capture
 
     if source.flat is None:
         return []
@@ -216,10 +216,10 @@ class _Watch(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Called by torch in the middle of the user's forward."""
         if re.match(r"set_replacement \w+ = \d+", record.getMessage()):
-            own = [frame for frame in traceback.extract_stack() if frames.is_users(frame.filename)]
+            own = [frame for frame in traceback.extract_stack() if user_code.is_users(frame.filename)]
             if own:
                 last = own[-1]
-                self.lines.append(f"{frames.short(last.filename)}:{last.lineno} in {last.name}: {last.line}")
+                self.lines.append(f"{user_code.short(last.filename)}:{last.lineno} in {last.name}: {last.line}")
 
 
 def _first_line(chain: list[BaseException]) -> str:

@@ -50,7 +50,7 @@ def ask(model: Path) -> Verdict | None:
 def _main(model: Path) -> None:
     from importlib import import_module
 
-    from edgekit.runtimes._tensorrt_build import Log
+    from ..runtimes._tensorrt_build import Log
 
     trt = import_module(next(name for name in PACKAGES if find_spec(name) is not None))
     log = Log(trt)

@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from edgekit.exporters import Finding
-from edgekit.graph import all_graphs
-from edgekit.passes import module_path
-from edgekit.runtimes._tensorrt_recipe import ShapeRange
-
+from ..graph import all_graphs, module_path
+from ..runtimes._tensorrt_recipe import ShapeRange
+from . import Finding
 from . import _tensorrt_nodes as nodes
 from ._tensorrt_operators import MAX_OPSET, MIN_OPSET, TENSOR_TYPES
 
@@ -116,7 +114,7 @@ _NO_DYNAMIC = "Export with fixed shapes (without --dynamic), or without the DLA"
 
 
 def _size(model: ir.Model, plan: Plan) -> Iterator[Finding]:
-    from edgekit.graph import initializer_bytes
+    from ..graph import initializer_bytes
 
     size = initializer_bytes(model)
     if size > PROTOBUF_BYTES and not plan.external_data:

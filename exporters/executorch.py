@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.contracts import Artifact
-from edgekit.errors import EngineError, UsageError
+from ..contracts import Artifact
+from ..errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from edgekit.passes import PassContext
-    from edgekit.source import Source
+    from ..context import PassContext
+    from ..sources.source import Source
 
 FILE = "model.pte"
 NODES_FILE = "nodes.json"
@@ -64,7 +64,7 @@ class ExecuTorchPte:
             EngineError: executorch is missing, or refuses the program; with its own words.
             UsageError: static quantization without calibration data.
         """
-        from edgekit.sources.capture import quiet
+        from ..sources.capture import quiet
 
         assert source.program is not None
         with quiet():

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.contracts import Artifact
-from edgekit.errors import EngineError, UsageError
+from ..contracts import Artifact
+from ..errors import EngineError, UsageError
 
 if TYPE_CHECKING:
-    from edgekit.passes import PassContext
-    from edgekit.source import Source
+    from ..context import PassContext
+    from ..sources.source import Source
 
 FILE = "model.tflite"
 _SIGNATURE = "serving_default"
@@ -129,7 +129,7 @@ class _Samples:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep its progress and its C++ logs off the terminal."""
-    from edgekit.sources.capture import quiet
+    from ..sources.capture import quiet
 
     quieting = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # read when its libraries load
     added = [name for name in quieting if name not in os.environ]

@@ -9,11 +9,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgekit import __version__
-from edgekit.contracts import Artifact
-from edgekit.errors import OutputError, SourceError
-from edgekit.graph import all_graphs, clone, initializer_bytes, specs
-from edgekit.passes import MODULE_PATH, PassContext
+from ..context import PassContext
+from ..contracts import Artifact
+from ..errors import OutputError, SourceError
+from ..graph import MODULE_PATH, all_graphs, clone, initializer_bytes, specs
+from ..version import __version__
 
 FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"

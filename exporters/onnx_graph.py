@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from edgekit.errors import SourceError
-from edgekit.passes import MODULE_PATH
-
+from ..errors import SourceError
+from ..graph import MODULE_PATH
 from . import _names
 
 if TYPE_CHECKING:
-    from edgekit.exporters import GraphRequest
-    from edgekit.source import Source
+    from ..sources.source import Source
+    from . import GraphRequest
 
 OLDEST_OPSET = 17
 """Passes and quantizers need per-axis QDQ (13), LayerNormalization (17). Newer files keep their own opset."""
@@ -28,7 +27,7 @@ class OnnxGraph:
 
     def to_graph(self, source: Source, request: GraphRequest) -> ir.Model:
         """See `edgekit.exporters.GraphExporter`."""
-        from edgekit.sources import onnx_file
+        from ..sources import onnx_file
 
         assert source.path is not None
         model = onnx_file.open_model(source.path)
@@ -63,7 +62,7 @@ def _raise_opset(source: Source, model: ir.Model, request: GraphRequest) -> None
     Raises:
         SourceError: the converter cannot do it.
     """
-    from edgekit.sources.capture import quiet
+    from ..sources.capture import quiet
 
     opset = model.opset_imports.get("")
     if opset is None or opset >= OLDEST_OPSET:

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from edgekit.contracts import Artifact, Feeds
-from edgekit.errors import EngineError, UsageError
+from ..contracts import Artifact, Feeds
+from ..errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgekit.passes import PassContext
+    from ..context import PassContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class OpenVinoIr:
             EngineError: openvino or nncf is missing, or one of them refuses the graph; with its own words.
             UsageError: quantization without calibration data.
         """
-        from edgekit.graph import specs
+        from ..graph import specs
 
         ov = _import("openvino")
         inputs, outputs = specs(model)

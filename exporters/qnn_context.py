@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.contracts import Artifact, Placement
-from edgekit.errors import EngineError, PlacementError, UsageError
-from edgekit.placing import refusal
-from edgekit.runtimes.onnxruntime_qnn import ANY, SOC_KEY, OnnxRuntimeQnn, soc_name
-
+from ..contracts import Artifact, Placement
+from ..errors import EngineError, PlacementError, UsageError
+from ..placement import refusal
+from ..runtimes.onnxruntime_qnn import ANY, SOC_KEY, OnnxRuntimeQnn, soc_name
 from .onnx import FILE, OnnxFile
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgekit.passes import PassContext
+    from ..context import PassContext
 
 _UNCOMPILED = "Failed to finalize QNN graph"
 
@@ -84,8 +83,8 @@ def _compile(
     model: ir.Model, plain: Artifact, destination: Path, options: ContextOptions, context: PassContext
 ) -> tuple[Placement, str]:
     """Compile in a fresh process; where each node went, and the engine's version."""
-    from edgekit.devices.local import LocalDevice
-    from edgekit.passes import module_path
+    from ..devices.local import LocalDevice
+    from ..graph import module_path
 
     asked = {
         "soc_model": options.soc_model,
@@ -119,9 +118,8 @@ def _uncompiled(model: ir.Model, folder: Path, asked: Mapping[str, Any], context
 
     The compiler itself names none, so each distinct operator is compiled alone, with the quantizers around it.
     """
-    from edgekit.devices.local import LocalDevice
-    from edgekit.passes import module_path
-
+    from ..devices.local import LocalDevice
+    from ..graph import module_path
     from ._units import units
 
     lines: list[str] = []

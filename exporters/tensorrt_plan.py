@@ -13,18 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.contracts import Artifact, TensorSpec
-from edgekit.errors import EngineError
-from edgekit.exporters import Finding
-from edgekit.runtimes._tensorrt_recipe import RECIPE, Recipe, ShapeRange, numbers
-
-from . import _tensorrt_parser
+from ..contracts import Artifact, TensorSpec
+from ..errors import EngineError
+from ..runtimes._tensorrt_recipe import RECIPE, Recipe, ShapeRange, numbers
+from . import Finding, _tensorrt_parser
 from .onnx import FileLayout, OnnxFile
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgekit.passes import PassContext
+    from ..context import PassContext
 
 _SHOWN = 20
 
@@ -62,8 +60,7 @@ class TensorRtPlan:
 
     def check(self, model: ir.Model, precision: str, options: PlanOptions, context: PassContext) -> Sequence[Finding]:
         """What TensorRT would refuse of a graph. See `exporters.Checks`."""
-        from edgekit.graph import specs
-
+        from ..graph import specs
         from ._tensorrt_rules import Plan, check
 
         inputs, _ = specs(model)

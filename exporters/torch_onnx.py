@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from edgekit.errors import SourceError
-from edgekit.passes import MODULE_PATH
-
+from ..errors import SourceError
+from ..graph import MODULE_PATH
 from . import _names
 
 if TYPE_CHECKING:
     import torch
 
-    from edgekit.exporters import GraphRequest
-    from edgekit.source import Source
+    from ..sources.source import Source
+    from . import GraphRequest
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's mark on nodes it made itself, such as sizes
@@ -54,7 +53,7 @@ def _convert(program: torch.export.ExportedProgram, opset: int) -> tuple[ir.Mode
     """The graph, and the functional program (no operator writes in place) it was made from."""
     import torch
 
-    from edgekit.sources.capture import quiet
+    from ..sources.capture import quiet
 
     with quiet():
         converted = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False)
@@ -100,7 +99,7 @@ def _module_path(node: ir.Node, source: Source) -> str:
 
 def _user_path(path: str, source: Source) -> str:
     """A path below the exported module as the user knows it: without the module that edgekit put around theirs."""
-    from edgekit.sources.flat import PREFIX
+    from ..sources.flat import PREFIX
 
     return path if source.kind == "exported-program" else path.removeprefix(PREFIX).removeprefix(".")
 

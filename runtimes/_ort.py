@@ -17,16 +17,7 @@ import numpy as np
 
 from ..contracts import Artifact, Feeds, LayerTime, NodePlacement, Outputs, Placement, TensorSpec, typical
 from ..errors import EngineError
-from ._values import (
-    engine_errors,
-    extended_dtype,
-    from_bits,
-    import_engine,
-    is_plain,
-    one_line,
-    prepare,
-    to_bits,
-)
+from ._values import engine_errors, extended_dtype, from_bits, import_engine, is_plain, one_line, prepare, to_bits
 
 # Each of these writes the folder `onnxruntime`; two of them overwrite each other, and pip does not mind.
 DISTRIBUTIONS = (

@@ -28,15 +28,7 @@ from ..contracts import (
     typical,
 )
 from ..errors import EngineError
-from ._values import (
-    engine_errors,
-    extended_dtype,
-    from_bits,
-    import_engine,
-    is_plain,
-    prepare,
-    to_bits,
-)
+from ._values import engine_errors, extended_dtype, from_bits, import_engine, is_plain, prepare, to_bits
 
 _PRECISIONS = ("f32", "bf16", "f16")
 # OpenVINO's name of an element type → TensorSpec's.

@@ -1,1 +1,1 @@
-"""Target profiles: TOML files, read by edgekit.target."""
+"""Target profiles: TOML files, read by edgekit.target.load."""

@@ -8,16 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.contracts import (
-    NodePlacement,
-    Placement,
-    Progress,
-    Quiet,
-    TensorSpec,
-    Tolerance,
-    describe,
-    options_from,
-)
+from edgekit.contracts import NodePlacement, Placement, Progress, Quiet, TensorSpec, Tolerance, describe, options_from
 from edgekit.errors import UsageError
 
 IMAGE = TensorSpec("image", "float32", ("batch", 3, 8, 8))

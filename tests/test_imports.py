@@ -1,4 +1,4 @@
-"""What each floor may import: read from the source, and from sys.modules after a start."""
+"""Who may import whom: read from the source, and from sys.modules after a start."""
 
 from __future__ import annotations
 
@@ -12,11 +12,64 @@ from pathlib import Path
 import pytest
 
 import edgekit
+import edgekit.exporters
 import edgekit.runtimes
 
 ROOT = Path(edgekit.__file__).parent
 RUNTIMES = Path(next(iter(edgekit.runtimes.__path__)))
-FLOOR = {"contracts", "errors", "bundle", "measure", "runtimes"}
+EXPORTERS = Path(next(iter(edgekit.exporters.__path__)))
+
+GROUND = [
+    "_reaper",
+    "context",
+    "contracts",
+    "errors",
+    "graph",
+    "placement",
+    "plain",
+    "plugins",
+    "results",
+    "tempdir",
+    "units",
+    "user_code",
+    "version",
+]
+"""Small flat modules that any room of the host may build on."""
+RULES = {
+    # The device floor, which every bundle carries: see below for its own, stricter rule.
+    "measure": "contracts errors",
+    "runtimes": "contracts errors measure",
+    "bundle": "contracts errors tempdir units measure",
+    # What the user named.
+    "data": "ground",
+    "sources": "ground",
+    "target": "ground measure",
+    # What is done to a graph, and where.
+    "quantization": "ground runtimes",
+    "passes": "ground quantization",
+    "module_passes": "ground data",
+    "devices": "ground measure runtimes bundle target",
+    "exporters": "ground measure runtimes sources quantization devices",
+    # What is known of it.
+    "accuracy": "ground measure runtimes data sources target",
+    "analysis": "ground measure sources target quantization passes exporters",
+    # Its way to a bundle.
+    "pipeline": "ground measure bundle data sources target passes module_passes devices exporters accuracy analysis",
+    "search": "ground pipeline analysis",
+    "api": "ground measure runtimes bundle data sources target devices accuracy analysis pipeline search",
+    # What a person sees.
+    "results_store": "ground measure",
+    "report": "ground measure bundle devices accuracy analysis results_store api",
+    "cli": "ground measure bundle data target devices results_store report api examples",
+    "front": "version bundle api",
+    "testing": "ground measure sources target passes exporters",
+    "ground": "ground measure",
+}
+"""Room → the rooms (or single modules of the ground) that it may import, inside functions and for types alone too.
+
+Each names rooms that stand before it, so no arrow runs upward. `module_passes` and `search` are yet to come.
+"""
+FLOOR = {"contracts", "errors", "version", "bundle", "measure", "runtimes"}
 # Installed beside numpy with every engine that needs it; looked for, never required.
 OPTIONAL = {"ml_dtypes"}
 ENGINES = {"onnxruntime", "openvino", "torch", "onnx", "tensorrt"}
@@ -34,8 +87,113 @@ HEAVY = {
 }
 
 
+def installed() -> dict[str, Path]:
+    """Every module of the package, by its installed name without ``edgekit.``; '' is the package itself."""
+    found = {}
+    for base, folder in ((ROOT, ROOT), (RUNTIMES, RUNTIMES.parent), (EXPORTERS, EXPORTERS.parent)):
+        for path in base.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = installed()
+
+
+def room(module: str) -> str:
+    first = module.partition(".")[0]
+    if first in ("", "__main__"):
+        return "front" if not first else "cli"
+    return "ground" if first in GROUND else first
+
+
+def imported(module: str) -> Iterator[str]:
+    """The modules of ours that one imports anywhere in its text."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (item.name[8:] for item in node.names if item.name.startswith("edgekit."))
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1] if package else []
+                base = ".".join(filter(None, (*above, node.module)))
+            elif node.module == "edgekit" or (node.module or "").startswith("edgekit."):
+                base = (node.module or "")[8:]
+            else:
+                continue
+            for item in node.names:
+                inner = f"{base}.{item.name}" if base else item.name
+                yield inner if inner in MODULES else base
+
+
+def breaches(rules: dict[str, str]) -> list[str]:
+    """``a imports b``, for each import that a room's rule does not allow."""
+    found = []
+    for module in MODULES:
+        own = room(module)
+        allowed = {own, *rules[own].split()} if own in rules else set()
+        for other in imported(module):
+            names = {room(other), other.partition(".")[0]}
+            if other != module and not names & allowed:
+                found.append(
+                    f"edgekit.{module or '__init__'} imports edgekit.{other}: '{own}' may not import '{room(other)}'"
+                )
+    return found
+
+
+def test_every_room_imports_what_its_rule_allows() -> None:
+    assert not breaches(RULES)
+
+
+def test_a_breach_is_named_with_both_modules() -> None:
+    told = breaches({**RULES, "pipeline": "ground"})
+    assert any(
+        "edgekit.pipeline.pack imports edgekit.bundle: 'pipeline' may not import 'bundle'" in line for line in told
+    )
+
+
+def test_rules_go_downward() -> None:
+    """A room's rule names only rooms whose own rules, followed to the end, do not lead back to it."""
+
+    def below(name: str, seen: frozenset[str] = frozenset()) -> set[str]:
+        assert name not in seen, f"a circle: {' → '.join([*seen, name])}"
+        rooms = {other for other in RULES.get(name, "").split() if other in RULES and other not in (name, "ground")}
+        return rooms.union(*(below(other, seen | {name}) for other in rooms))
+
+    for name in RULES:
+        assert name not in below(name)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: set(imported(module)) - {module, ""} for module in MODULES}
+    done: set[str] = set()
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " → ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for other in graph.get(module, ()):
+                walk(other, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        walk(module, ())
+
+
+def test_nobody_imports_what_another_modules_underscore_hides() -> None:
+    """``from .read import _helper``: what is shared has a public name."""
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("edgekit")):
+                names = [
+                    item.name for item in node.names if item.name.startswith("_") and not item.name.startswith("__")
+                ]
+                inner = [name for name in names if not any(known.endswith(f".{name}") for known in MODULES)]
+                assert not inner, f"edgekit.{module} imports {', '.join(inner)} of {node.module}"
+
+
 def floor_files() -> list[Path]:
-    files = [ROOT / "contracts.py", ROOT / "errors.py"]
+    files = [ROOT / "contracts.py", ROOT / "errors.py", ROOT / "version.py"]
     for folder in (ROOT / "bundle", ROOT / "measure", RUNTIMES):
         files += sorted(folder.rglob("*.py"))
     return files
@@ -70,7 +228,7 @@ def depth(path: Path) -> int:
     return len(path.relative_to(base).parts) - 1
 
 
-HOST_ONLY = {"write.py", "archive.py"}  # of bundle/: they make bundles and do not ship in them
+HOST_ONLY = {"write.py", "archive.py", "readme.py"}  # of bundle/: they make bundles and do not ship in them
 
 
 def vendored() -> list[Path]:
@@ -105,7 +263,7 @@ def test_commands_import_only_click_errors_and_each_other(path: Path) -> None:
         if level == 0:
             assert first in sys.stdlib_module_names or first == "click", f"{path.name} imports {name} at import time"
         elif level == 2:
-            assert first in {"errors", "__version__"}, f"{path.name} imports ..{name} at import time"
+            assert first in {"errors", "version"}, f"{path.name} imports ..{name} at import time"
 
 
 def loaded_by(program: str) -> set[str]:
@@ -147,6 +305,7 @@ def test_help_imports_no_command() -> None:
     assert ours == {
         "edgekit",
         "edgekit.errors",
+        "edgekit.version",
         "edgekit.cli",
         "edgekit.cli.app",
         "edgekit.cli.boundary",

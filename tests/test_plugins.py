@@ -10,7 +10,7 @@ import pytest
 
 from edgekit import plugins
 from edgekit.errors import EdgekitError, UsageError
-from edgekit.target import load_target
+from edgekit.target.load import load_target
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .manifest import EngineUse, FileRecord, Manifest, Substitute
-from .read import Bundle, Model, SelfTest, open_bundle
+from .open import open_bundle
+from .read import Bundle, Model, SelfTest
 
 if TYPE_CHECKING:
     from .archive import pack as pack

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import BundleError, OutputError
 from ..tempdir import replace_folder, work_folder, writing
 from .manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, refuse_unsafe_name
-from .read import Bundle, open_bundle
+from .read import Bundle, open_folder
 from .write import refuse_destination
 
 SUFFIX = ".edgekit.zip"
@@ -40,7 +40,7 @@ def pack(bundle: str | Path, destination: Path | None = None, *, overwrite: bool
     """
     if Path(bundle).is_file():
         raise OutputError(f"'{bundle}' is a file, not a bundle's folder", fix="Only an unpacked bundle can be packed.")
-    with open_bundle(bundle) as opened:
+    with open_folder(Path(bundle)) as opened:
         target = destination or opened.folder.absolute().with_name(_stem(opened.folder.absolute().name) + SUFFIX)
         if os.path.lexists(target) and not (overwrite and target.is_file()):
             raise OutputError(f"'{target}' exists", fix="Choose another name with -o, or add --overwrite.")
@@ -73,9 +73,9 @@ def unpack(archive: str | Path, destination: Path | None = None, *, overwrite: b
     with work_folder(beside=target) as workplace, writing(target):
         folder = workplace / "bundle"
         _extract(source, folder)
-        open_bundle(folder).close()
+        open_folder(folder).close()
         replace_folder(folder, target)
-    return open_bundle(target, verify=False)
+    return open_folder(target, verify=False)
 
 
 @contextmanager

@@ -27,33 +27,6 @@ _CHUNK = 1 << 20
 _CACHES = "__pycache__"  # Python's own, written when an app imports a bundle's runner; never packed, never read here
 
 
-def open_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
-    """Open a bundle's folder or its packed ``.edgekit.zip``.
-
-    Args:
-        path: the folder or the zip file. A zip is unpacked into a temporary folder until `Bundle.close`.
-        verify: check the size and hash of every file, and that there is no other one. Without it only the manifest is
-            read, which is instant for a large model.
-
-    Raises:
-        BundleError: not a bundle, or damaged, or unsafe; names the file.
-    """
-    named = Path(path)
-    with contextlib.ExitStack() as cleanup:
-        folder = named
-        if named.is_file():
-            from .archive import unpacked
-
-            folder = cleanup.enter_context(unpacked(named))
-        elif not named.is_dir():
-            raise BundleError(f"'{named}' does not exist", fix="Name a bundle's folder or its .edgekit.zip.")
-        data = _read_manifest(folder)
-        manifest = Manifest.loads(data)
-        if verify:
-            check_files(folder, manifest)
-        return Bundle(named, folder, manifest, hashlib.sha256(data).hexdigest(), cleanup.pop_all())
-
-
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Compare a folder with its manifest: every file there with its size and hash, no link, nothing else.
 
@@ -113,7 +86,7 @@ def _refuse_unreadable(error: OSError) -> None:
     raise BundleError(f"cannot read '{error.filename}': {error.strerror}") from error
 
 
-def _read_manifest(folder: Path) -> bytes:
+def _manifest_bytes(folder: Path) -> bytes:
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
         raise BundleError(f"'{folder}' is not a bundle: it holds no {MANIFEST}")
@@ -122,6 +95,29 @@ def _read_manifest(folder: Path) -> bytes:
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(f"'{path}' is larger than {MAX_MANIFEST_BYTES} bytes")
     return data
+
+
+def open_folder(
+    folder: Path, *, verify: bool = True, path: Path | None = None, cleanup: contextlib.ExitStack | None = None
+) -> Bundle:
+    """Open a bundle that lies in a folder. `edgekit.open_bundle` also takes a packed one.
+
+    Args:
+        folder: where its files lie.
+        verify: see `edgekit.open_bundle`.
+        path: what the user named, where that is not the folder.
+        cleanup: is closed with the bundle.
+
+    Raises:
+        BundleError: not a bundle, or damaged, or unsafe; names the file.
+    """
+    if not folder.is_dir():
+        raise BundleError(f"'{folder}' does not exist", fix="Name a bundle's folder or its .edgekit.zip.")
+    data = _manifest_bytes(folder)
+    manifest = Manifest.loads(data)
+    if verify:
+        check_files(folder, manifest)
+    return Bundle(path or folder, folder, manifest, hashlib.sha256(data).hexdigest(), cleanup or contextlib.ExitStack())
 
 
 @dataclass(frozen=True, slots=True)

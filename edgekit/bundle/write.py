@@ -15,7 +15,7 @@ from ..measure import npz
 from ..measure.engines import runtimes_folder
 from ..tempdir import replace_folder, work_folder, writing
 from .manifest import LAYERS, MANIFEST, FileRecord, Manifest, refuse_unsafe_name
-from .read import Bundle, hash_file, open_bundle
+from .read import Bundle, hash_file, open_folder
 
 MAX_GOLDEN_SAMPLES = 8
 MAX_GOLDEN_BYTES = 16 * 2**20
@@ -26,8 +26,10 @@ _FLOOR = (
     "__init__.py",
     "contracts.py",
     "errors.py",
+    "version.py",
     "bundle/__init__.py",
     "bundle/manifest.py",
+    "bundle/open.py",
     "bundle/read.py",
     "measure/*.py",
 )
@@ -62,7 +64,7 @@ def write_bundle(
         runtime_module_file: the source file of the engine's adapter.
         runtime_class: the adapter's name in it; in the bundle it is called ``PLUGIN`` as well.
         substitute_module_file: that of the adapter in ``manifest.checked_with``, which calls it ``PLUGIN``.
-        layers: the content of layers.json (`edgekit.layers`), by which a profile is mapped back to the graph.
+        layers: the content of layers.json (`edgekit.analysis.layers`), by which a profile is mapped back to the graph.
         app: glue for apps: path in the bundle → the file to copy there.
         overwrite: replace a bundle that is there.
         check: called with the finished bundle before it is put in place; what it raises ends the writing.
@@ -92,13 +94,13 @@ def write_bundle(
             )
             (folder / MANIFEST).write_bytes(complete.dumps())
             _flush(folder)
-        with open_bundle(folder, verify=False) as bundle:  # what was written can be read
+        with open_folder(folder, verify=False) as bundle:  # what was written can be read
             if check is not None:
                 check(bundle)
         replace_folder(folder, destination)
         with writing(destination):
             _flush_folder(destination.absolute().parent)
-    return open_bundle(destination, verify=False)
+    return open_folder(destination, verify=False)
 
 
 def refuse_destination(destination: Path, overwrite: bool) -> None:
@@ -119,7 +121,7 @@ def refuse_destination(destination: Path, overwrite: bool) -> None:
 
 def _is_bundle(folder: Path) -> bool:
     try:
-        with open_bundle(folder, verify=False):
+        with open_folder(folder, verify=False):
             return True
     except BundleError:
         return False

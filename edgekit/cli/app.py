@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .. import __version__
+from ..version import __version__
 from .boundary import run_guarded
 from .group import Group
 from .stop_signals import STOPPED, exit_soon

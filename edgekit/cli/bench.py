@@ -74,7 +74,7 @@ def command(
     Fresh processes, one after the other, until the interval is narrow enough or the time is spent. The
     result and its raw samples are kept in .edgekit/results.
     """
-    from ..benchmarking import bench
+    from ..api.bench import bench
     from ..measure.affinity import parse_cores
     from ..report.bench import bench_text
 

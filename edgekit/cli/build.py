@@ -22,7 +22,7 @@ def command(console: Console, bundle: str, device: str) -> None:
     The bundle's own runner does it, as it would at first start, with progress. The plan is kept in the device's
     ~/.cache/edgekit/tensorrt, and built anew where the GPU, the driver, TensorRT or the model has changed.
     """
-    from ..building import build
+    from ..api.build import build
     from ..report.build import build_text
 
     result = build(bundle, device, progress=console.progress)

@@ -80,7 +80,7 @@ def run(
 def pack(console: Console, path: str, output: str | None, overwrite: bool) -> None:
     """Pack a bundle's folder into one .edgekit.zip; equal bundles give equal bytes."""
     from ..bundle import pack as pack_bundle
-    from ..report.units import size
+    from ..units import size
 
     with console.progress.stage(f"pack {path}"):
         packed = pack_bundle(path, Path(output) if output else None, overwrite=overwrite)
@@ -159,7 +159,7 @@ def _run_on_data(
     preprocess: str | None,
     overrides: dict[str, Any],
 ) -> None:
-    from ..data import load_data
+    from ..data.load import load_data
     from ..report.bundle import outputs_text
 
     if output is not None and not Path(output).absolute().parent.is_dir():

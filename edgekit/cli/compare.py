@@ -38,7 +38,7 @@ def command(
     Fresh processes of A, of B and again of A take turns in every round. The ratio of B's median latency to
     A's comes with its interval; A against itself must come out equal, or the machine cannot tell.
     """
-    from ..comparing import compare
+    from ..api.compare import compare
     from ..report.compare import compare_text
 
     result = compare(a, b, device, threads=threads, precision=precision, max_time_s=max_time, progress=console.progress)

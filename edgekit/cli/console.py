@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from ..measure.statistics import Samples
-    from ..progress import TerminalProgress
+    from .progress import TerminalProgress
 
 DEFAULT_WIDTH = 110
 """Columns where stdout is no terminal."""
@@ -55,7 +55,7 @@ class Console:
         if kept.note:
             print(f"edgekit: note: {kept.note}", file=sys.stderr)
         if self.mlflow is not None:
-            from ..tracking import log_to_mlflow
+            from ..results_store.to_mlflow import log_to_mlflow
 
             self.hint(log_to_mlflow(kept.record, self.mlflow))
         record, told = kept.record, {**value, "result": None}
@@ -70,7 +70,7 @@ class Console:
 
     def show(self, value: Mapping[str, Any], text: Callable[[], str]) -> None:
         """Print the result: ``value`` with ``--json``, else ``text()``."""
-        from ..report.plain import to_json
+        from ..plain import to_json
 
         self.out.write((to_json(value) if self.json else text()) + "\n")
         self.out.flush()
@@ -112,7 +112,7 @@ def _command_line() -> list[str]:
 @contextlib.contextmanager
 def open_console(*, json: bool, quiet: bool, debug: bool, mlflow: str | None = None) -> Iterator[Console]:
     """Keep stdout for the result alone, and libraries quiet (unless ``debug``), while a command runs."""
-    from ..progress import TerminalProgress
+    from .progress import TerminalProgress
 
     with _result_stream() as out, _quiet_libraries(active=not debug):
         terminal = out.isatty()

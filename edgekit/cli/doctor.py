@@ -34,7 +34,7 @@ def command(console: Console, target: str | None, device: str | None, install_th
         return
     if install_there or clean:
         raise UsageError("--install and --clean are about a remote device", fix="Name it: --device ssh://user@host")
-    from ..doctor import examine
+    from ..api.doctor import examine
     from ..report.doctor import doctor_text
 
     with console.progress.stage("looking at the engines"):

@@ -39,7 +39,7 @@ def command(console: Console, bundle: str, data: str, metric: str, **options: An
 
     Compared with --source on the same samples, or else with what export recorded for the same metric.
     """
-    from ..evaluation import evaluate
+    from ..api.evaluate import evaluate
     from ..report.bench import evaluate_text
 
     value = console.keep("evaluate", evaluate(bundle, data, metric, progress=console.progress, **options).to_json(), {})

@@ -80,7 +80,7 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     Every candidate of the target is built, checked against PyTorch in its own engine and measured; the fastest within
     the accuracy is bundled. With --device this happens on the device itself.
     """
-    from ..pipeline import export
+    from ..api.export import export
     from ..report.text import export_text
 
     result = export(source, max_time_s=max_time, progress=console.progress, **options)

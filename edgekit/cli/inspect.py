@@ -35,7 +35,7 @@ def command(
     operators that one does not take are listed in its own words (exit 5 where none takes it). An engine that cannot run
     here is judged by its documented rules, as far as edgekit has them, and it says so.
     """
-    from ..inspection import inspect
+    from ..api.inspect import inspect
     from ..report.inspection import inspection_text
 
     found = inspect(

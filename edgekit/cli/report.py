@@ -27,9 +27,9 @@ def command(console: Console, results: tuple[str, ...], output: str) -> None:
     import datetime
 
     from ..report.html import report_html
-    from ..report.units import size
     from ..results_store import find_result
     from ..tempdir import write_file
+    from ..units import size
 
     records = [find_result(item) for item in results]
     page = report_html(records, created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC").encode()

@@ -39,7 +39,7 @@ def list_targets(console: Console) -> None:
     """Every installed target with its description."""
     from .. import plugins
     from ..report.doctor import targets_text
-    from ..target import load_target
+    from ..target.load import load_target
 
     profiles = [item for item in map(load_target, sorted(plugins.target_files())) if not item.abstract]
     rows = [
@@ -63,7 +63,7 @@ def show_target(console: Console, name: str) -> None:
     NAME is a target's name, or the path of its TOML file.
     """
     from ..report.doctor import profile_text
-    from ..target import load_target, profile
+    from ..target.load import load_target, profile
 
     value = profile(load_target(name))
     console.show({"schema": 1, **value}, lambda: profile_text(value, console.colour, console.width))
@@ -81,7 +81,7 @@ def new_target(console: Console, name: str, extends: str, output: Path | None) -
     NAME is the new target's: lower-case letters, digits and dashes.
     """
     from ..report.doctor import short_path
-    from ..target_template import new_target as write
+    from ..target.template import new_target as write
 
     target = write(name, extends, output)
     file = short_path(target.files[0])

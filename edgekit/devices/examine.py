@@ -14,7 +14,8 @@ from ..bundle.read import hash_file
 from ..bundle.write import vendor_floor
 from ..contracts import install_on
 from ..errors import EngineError
-from ..target import Target, load_target
+from ..target.load import load_target
+from ..target.profile import Target
 from ..tempdir import work_folder
 from .remote import RemoteDevice
 

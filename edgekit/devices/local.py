@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import plugins
+from ..bundle import Bundle
 from ..contracts import Artifact, Feeds, Progress
+from ..errors import ParityError
 from ..measure import machine
 from ..measure.client import Worker
 from ..measure.telling import Listener
@@ -70,3 +74,25 @@ class LocalDevice:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to end."""
+
+
+SELF_TEST_TIMEOUT_S = 600
+
+
+def self_test(folder: Path, *, substitute: bool = False) -> str:
+    """Run a bundle's ``run.py`` as its user would, in a process of its own, and return the line it prints.
+
+    Args:
+        folder: the bundle's.
+        substitute: in the runtime that stands in for its engine.
+
+    Raises:
+        ParityError: it failed; with its own words.
+    """
+    # -I: nothing of this process' folder or environment; what runs is the bundle's own code.
+    command = [sys.executable, "-I", "run.py", *(["test", "--substitute"] if substitute else [])]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SELF_TEST_TIMEOUT_S)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise ParityError(f"the bundle's self-test failed with exit code {done.returncode}", details=words[-20:])
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "passed"

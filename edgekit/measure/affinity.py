@@ -82,3 +82,13 @@ def _threads(process: int | str) -> list[int]:
     if not tasks.is_dir():
         return [0] if process == "self" else []
     return sorted(int(path.name) for path in tasks.iterdir())
+
+
+def cores() -> tuple[int, ...]:
+    """What "every core" may mean here: the physical cores this process may use, and the logical ones if they differ."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in usable:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings.add(path.read_text().strip() if path.is_file() else str(cpu))
+    return tuple(dict.fromkeys((len(siblings), len(usable))))

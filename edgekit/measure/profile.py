@@ -65,7 +65,7 @@ def read_layers(path: Path) -> Layers | None:
     """The graph's nodes as export wrote them into the bundle; None in one that an older version wrote.
 
     Raises:
-        BundleError: not what `edgekit.layers.layers_json` writes.
+        BundleError: not what `edgekit.analysis.layers.layers_json` writes.
     """
     if not path.is_file():
         return None

@@ -24,14 +24,7 @@ from ..errors import EngineError
 from . import affinity, energy, machine, npz, peaks, state
 from .engines import load_runtime
 from .latency import Sampler
-from .protocol import (
-    Message,
-    artifact_from_json,
-    error_to_json,
-    placement_to_json,
-    read_message,
-    write_message,
-)
+from .protocol import Message, artifact_from_json, error_to_json, placement_to_json, read_message, write_message
 from .telling import listening
 
 MIN_PROFILED_RUNS, MAX_PROFILED_RUNS = 5, 500

@@ -8,39 +8,19 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from ..contracts import Feeds, PassRecord, Progress, Quiet, options_from
+from ..context import PassContext
+from ..contracts import PassRecord, options_from
+from ..graph import count_nodes
 
 
 @dataclass(frozen=True, slots=True)
 class NoOptions:
     """For a pass that takes none."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassContext:
-    """What a pass may look at beside the graph."""
-
-    arch: str = "x86_64"  # the device's machine: "x86_64", "aarch64"
-    runtime: str = "onnxruntime"  # the engine that will load the result
-    calibration: Callable[[], Iterator[Feeds]] | None = None  # each call streams the calibration samples anew
-    calibration_samples: int = 0
-    keep_float: frozenset[str] = frozenset()  # names of nodes that must stay in floating point
-    target: str = ""  # the profile's name
-    device: str = "CPU"  # where its nodes must run; "" : anywhere
-    allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere all the same
-    workdir: Path | None = None  # a private folder for large temporary files
-    progress: Progress = field(default_factory=Quiet)
-    # Ranges of the float graph's tensors that were calibrated before, by method: candidates of one export share them.
-    ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)
-    # Free dimension → its smallest, usual and largest size, where the user states them: engines that plan need it.
-    dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +92,3 @@ class GraphPass(ir.passes.PassBase):
     @abc.abstractmethod
     def rewrite(self, model: ir.Model) -> tuple[ir.Model, Change]:
         """Change ``model`` and return it (or, where ``in_place`` is False, another), with what was done."""
-
-
-def count_nodes(model: ir.Model) -> int:
-    """Number of nodes in the main graph; constants do not count."""
-    return sum(1 for node in model.graph if node.op_type != "Constant")
-
-
-def module_path(node: ir.Node) -> str:
-    """The PyTorch module that a node came from (``encoder.layers.0.mlp``), or '' where the graph does not tell."""
-    return node.metadata_props.get(MODULE_PATH, "")
-
-
-MODULE_PATH = "edgekit.module"
-"""Key of a node's metadata: dotted path of its PyTorch module. Written by the exporters, kept by the passes."""

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from . import MODULE_PATH
+from ..graph import MODULE_PATH, add_initializer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,7 @@ class Linear:
 
     def constant(self, graph: ir.Graph, suffix: str, array: NDArray[Any]) -> ir.Value:
         """Register ``array`` under the name of the weights."""
-        base = f"{self._weights().name}_{suffix}"
-        name, number = base, 2
-        while name in graph.initializers:
-            name, number = f"{base}_{number}", number + 1
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(array.dtype)), ir.Shape(array.shape)
-        graph.register_initializer(value)
-        return value
+        return add_initializer(graph, f"{self._weights().name}_{suffix}", array)
 
     def replace(self, graph: ir.Graph, nodes: list[ir.Node]) -> None:
         """Put ``nodes`` in the node's place; the last one computes what it computed, before the bias."""

@@ -16,8 +16,9 @@ import onnx
 import onnx_ir as ir
 
 from ..contracts import Array
-from . import MODULE_PATH, Change, GraphPass, module_path
-from ._rewriting import add_initializer, forget_unused, is_onnx, tensor_of, unique_names
+from ..graph import MODULE_PATH, add_initializer, module_path
+from . import Change, GraphPass
+from ._rewriting import forget_unused, is_onnx, tensor_of, unique_names
 from .infer_shapes import InferShapes
 
 

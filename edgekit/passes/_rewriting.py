@@ -11,8 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 
 from ..contracts import Array
-from ..graph import all_graphs
-from . import MODULE_PATH, module_path
+from ..graph import MODULE_PATH, all_graphs, module_path
 
 
 def is_onnx(node: ir.Node | None, *op_types: str) -> bool:
@@ -77,18 +76,6 @@ def main_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Every node of the main graph and its subgraphs. Not of functions: their bodies have no initializers."""
     for graph in list(model.graphs()):
         yield from list(graph)
-
-
-def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """A new initializer called ``name``, or ``name_1``… where that is taken."""
-    free, count = name, 0
-    while free in graph.initializers:
-        count += 1
-        free = f"{name}_{count}"
-    value = ir.Value(name=free, const_value=ir.tensor(array, name=free))
-    value.dtype, value.shape = value.const_value.dtype, ir.Shape(array.shape)  # type: ignore[union-attr]
-    graph.register_initializer(value)
-    return value
 
 
 def forget_unused(values: Sequence[ir.Value | None]) -> None:

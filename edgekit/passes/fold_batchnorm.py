@@ -16,18 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from ..contracts import Array
+from ..graph import add_initializer
 from . import Change, GraphPass
-from ._rewriting import (
-    add_initializer,
-    constant,
-    float_of,
-    forget_unused,
-    int_of,
-    is_onnx,
-    main_nodes,
-    rank_of,
-    single_user,
-)
+from ._rewriting import constant, float_of, forget_unused, int_of, is_onnx, main_nodes, rank_of, single_user
 
 
 class FoldBatchNorm(GraphPass):

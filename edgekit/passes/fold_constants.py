@@ -14,8 +14,8 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from onnxscript.optimizer import FOLDED_FROM_KEY
 from onnxscript.optimizer import fold_constants as fold
 
-from ..graph import all_graphs
-from . import Change, GraphPass, count_nodes
+from ..graph import all_graphs, count_nodes
+from . import Change, GraphPass
 from ._rewriting import kept_module_paths, signature
 
 

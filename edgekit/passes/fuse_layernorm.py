@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ..graph import add_initializer
 from . import Change, GraphPass
 from ._rewriting import (
-    add_initializer,
     constant,
     int_of,
     is_onnx,

@@ -21,18 +21,9 @@ import numpy as np
 import onnx_ir as ir
 
 from ..contracts import Array
+from ..graph import add_initializer
 from . import Change, GraphPass
-from ._rewriting import (
-    add_initializer,
-    constant,
-    int_of,
-    is_onnx,
-    main_nodes,
-    rank_of,
-    replace,
-    single_user,
-    unique_names,
-)
+from ._rewriting import constant, int_of, is_onnx, main_nodes, rank_of, replace, single_user, unique_names
 
 
 class GatherNDToGather(GraphPass):

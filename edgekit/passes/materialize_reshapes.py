@@ -18,8 +18,9 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 
+from ..graph import add_initializer
 from . import Change, GraphPass
-from ._rewriting import add_initializer, constant, forget_unused, is_onnx, main_nodes, unique_names
+from ._rewriting import constant, forget_unused, is_onnx, main_nodes, unique_names
 
 
 class MaterializeReshapes(GraphPass):

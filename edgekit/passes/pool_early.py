@@ -15,16 +15,9 @@ from collections import Counter
 
 import onnx_ir as ir
 
-from . import MODULE_PATH, Change, GraphPass, module_path
-from ._rewriting import (
-    add_initializer,
-    constant,
-    forget_unused,
-    is_onnx,
-    main_nodes,
-    single_user,
-    unique_names,
-)
+from ..graph import MODULE_PATH, add_initializer, module_path
+from . import Change, GraphPass
+from ._rewriting import constant, forget_unused, is_onnx, main_nodes, single_user, unique_names
 
 _FLOATING = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 

@@ -12,10 +12,11 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from . import MODULE_PATH, Change, GraphPass
+from ..graph import MODULE_PATH
+from ..quantization.plan import name_nodes
+from ..quantization.qdq import quantize_weights
+from . import Change, GraphPass
 from ._linear import Linear, describe, linear_layers
-from ._plan import name_nodes
-from ._qdq import quantize_weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from ..context import PassContext
 from ..errors import UsageError
-from . import Change, GraphPass, PassContext
-from ._calibration import calibrate
-from ._plan import DEFAULT_OP_TYPES, Plan, make_plan, name_nodes
-from ._plan_whole import drop_wide, make_whole_plan
-from ._qdq import Scheme, insert
-from ._ranges import METHODS
+from ..quantization.calibration import calibrate
+from ..quantization.plan import DEFAULT_OP_TYPES, Plan, make_plan, name_nodes
+from ..quantization.plan_whole import drop_wide, make_whole_plan
+from ..quantization.qdq import Scheme, insert
+from ..quantization.ranges import METHODS
+from . import Change, GraphPass
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from . import MODULE_PATH, Change, GraphPass
+from ..graph import MODULE_PATH
+from . import Change, GraphPass
 from ._linear import Linear, describe, linear_layers
 
 _DOMAIN = "com.microsoft"

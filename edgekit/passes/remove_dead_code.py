@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 
-from ..graph import initializer_bytes
-from . import Change, GraphPass, count_nodes
+from ..graph import count_nodes, initializer_bytes
+from . import Change, GraphPass
 from ._rewriting import forget_unused, is_onnx, main_nodes
 
 

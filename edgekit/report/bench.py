@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .. import units
 from ..measure.statistics import Estimate
-from . import units
 from .layers import energy_line, layer_lines, pinned_line
 from .layout import Ink, labelled, shorten
 from .state import state_line

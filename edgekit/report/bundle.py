@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .. import units
 from ..bundle import Manifest, SelfTest
 from ..contracts import Outputs, describe
-from . import units
 from .layout import Ink, labelled
 from .text import placement_text, source_line, tensor_line, tolerance_text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import units
+from .. import units
 from .bench import device_line, percentile_line, stopped_line
 from .layout import Ink, labelled
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from .. import units
 from ..devices.browser import BrowserReport
 from ..devices.examine import DeviceReport
-from . import units
 from .layout import Ink, labelled
 
 

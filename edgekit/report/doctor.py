@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..doctor import Report, feature_use
-from . import units
+from .. import units
+from ..api.doctor import Report, feature_use
 from .layout import Ink, labelled, table, wrap
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import units
+from .. import units
 from .bundle import manifest_text
 from .layout import Ink, labelled, table, wrap
 from .text import source_line
 
 if TYPE_CHECKING:  # these need the export packages, which a board that inspects a bundle need not have
-    from ..acceptance import Acceptance, Refusal
-    from ..analysis import Analysis
-    from ..inspection import Inspection
+    from ..analysis.cost import Analysis
+    from ..analysis.engine_support import Acceptance, Refusal
+    from ..api.inspect import Inspection
 
 _MODULES_SHOWN = 4
 _COSTLIEST = 5

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import units
 from ..measure.statistics import Estimate
-from . import units
 from .layout import Ink, labelled, shorten, table, wrap
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def versions_text(versions: Mapping[str, str]) -> str:
 
 def value_text(kind: str, value: Mapping[str, Any], colour: bool, width: int) -> str:
     """The object of a command's ``--json`` as that command prints it; of an unknown kind, as JSON."""
+    from ..plain import to_json
     from .bench import bench_text, evaluate_text
-    from .plain import to_json
 
     if kind == "bench":
         return bench_text({"samples": None, **value}, colour, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import units
+from .. import units
 from .layout import Ink, columns, labelled, shorten
 
 _SHOWN = 15

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .. import units
+from ..accuracy.same_graph import same_graph_text
 from ..contracts import PassRecord, Tolerance
 from ..results import CandidateResult, ExportResult, ParityReport
-from ..same_graph import SameGraph
-from . import units
 from .layout import Ink, columns, labelled, shorten, wrap
 
 _NAMES_SHOWN = 3
@@ -20,7 +20,7 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     """The picture of an export: source, graph, candidates, parity, bundle, and the conclusion.
 
     Args:
-        result: what `pipeline.export` returned.
+        result: what `api.export` returned.
         colour: whether to use ANSI colours.
         width: columns of the terminal; the table leaves out columns rather than break its lines.
     """
@@ -79,15 +79,6 @@ def verified_text(result: ExportResult) -> str:
     shown = f"on the emulator ({result.emulated}): nodes: {placement_text(result.placement)}"
     same = result.pick.same_graph
     return "; ".join([shown, *([same_graph_text(same)] if same else []), "latency needs a device"])
-
-
-def same_graph_text(same: SameGraph) -> str:
-    """``1 step from ONNX Runtime 1.32.0 on the CPU over the same graph (24 samples)``."""
-    if same.max_lsb is not None:
-        far = f"at most {units.number(same.max_lsb)} steps of the output's quantization"
-    else:
-        far = f"{units.decibels(same.sqnr_db)}, max abs {units.number(same.max_abs)}"
-    return f"{far} from {same.reference}, over the same graph ({same.samples} samples)"
 
 
 def tolerance_text(tolerance: Tolerance) -> str:

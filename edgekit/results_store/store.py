@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import OutputError, UsageError
 from ..measure import machine
 from ..measure.statistics import Samples
-from ..report.plain import to_json
+from ..plain import to_json
 from ..tempdir import work_folder, writing
 from .index import synced
 from .record import RECORD, Record, bundle_sha256, engine_versions, fingerprint, read_record
@@ -112,7 +112,7 @@ def keep(
 
 def new_record(kind: str, value: Mapping[str, Any], command: Sequence[str] = ()) -> Record:
     """A result of this moment with an id of its own, in no store yet. The arguments are those of `keep`."""
-    from .. import __version__
+    from ..version import __version__
 
     device = value.get("device")
     if not isinstance(device, Mapping):  # an export runs on this machine and does not say so

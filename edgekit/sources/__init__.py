@@ -1,1 +1,1 @@
-"""One module per kind of source, and what they share. `edgekit.source` is the way in."""
+"""What the user named as the model → a `Source`, one module a kind. `edgekit.sources.load` is the way in."""

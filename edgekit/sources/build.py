@@ -11,10 +11,10 @@ import torch
 
 from ..contracts import TensorSpec
 from ..errors import SourceError
-from ..source import Kind, Source
 from . import capture, tree
 from .flags import FreeAxis, check_sizes, parse_dynamic
 from .flat import FlatModule, forward_failure, to_numpy
+from .source import Kind, Source
 
 _NUMPY_DTYPES = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"}
 

@@ -8,27 +8,30 @@ from typing import Any
 
 import torch
 
+from .. import user_code
 from ..errors import SourceError, UsageError, suggestion
-from ..source import Source
-from . import build, frames, loading
+from . import build
 from .flags import FreeAxis, flag_for, parse_input
 from .flat import argument_names, required_arguments
+from .source import Source
 
 
 def load(spec: str, inputs: Sequence[str], dynamic: Sequence[str]) -> Source:
     """Import the factory that ``spec`` names, call it, and describe the model it returns.
 
     Raises:
-        SourceError, UsageError: see `edgekit.source.load_source`.
+        SourceError, UsageError: see `edgekit.sources.load.load_source`.
     """
     target, _, query = spec.partition("?")
-    function, attribute = loading.find(target, "a factory that returns an nn.Module")
-    arguments = loading.arguments(spec, query, function)
+    function, attribute = user_code.find(target, "a factory that returns an nn.Module")
+    arguments = user_code.arguments(spec, query, function)
     try:
-        with loading.users_output():
+        with user_code.users_output():
             made = function(**arguments)
     except Exception as error:
-        raise SourceError(f"{target} {frames.raised(error)}", details=frames.lines(error.__traceback__)) from error
+        raise SourceError(
+            f"{target} {user_code.raised(error)}", details=user_code.lines(error.__traceback__)
+        ) from error
     return _from_made(spec, target, attribute, made, inputs, dynamic, owned=True)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
+from .. import user_code
 from ..contracts import Array, Feeds, describe
 from ..errors import SourceError
-from . import frames, loading, tree
+from . import tree
 
 PREFIX = "model"
 """The attribute that holds the user's module: exported module paths begin with it."""
@@ -38,7 +39,7 @@ class FlatModule(torch.nn.Module):
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The tensors that ``model`` returns for these input tensors (which it must not be able to change)."""
         args, kwargs = self.rebuilt(tensors)
-        with loading.users_output():
+        with user_code.users_output():
             result = self.model(*args, **kwargs)
         return tuple(leaf for _, leaf in tree.leaves(result) if isinstance(leaf, torch.Tensor))
 
@@ -50,7 +51,7 @@ class FlatModule(torch.nn.Module):
     def result(self) -> Any:
         """What ``model`` returns for the example arguments, as it is."""
         args, kwargs = self.rebuilt(tensor.clone() for tensor in self.tensors.value)
-        with torch.no_grad(), loading.users_output():
+        with torch.no_grad(), user_code.users_output():
             return self.model(*args, **kwargs)
 
 
@@ -108,35 +109,10 @@ def to_numpy(tensor: torch.Tensor) -> Array:
     return array
 
 
-def layer_outputs(model: torch.nn.Module, call: Callable[[], object]) -> Iterator[tuple[str, Array]]:
-    """(module path, first tensor it returned) of each submodule in the order in which they finish during ``call``.
-
-    A module that runs more than once comes as often. Copies, so that an in-place operation later changes none.
-    """
-    found: list[tuple[str, Array]] = []
-
-    def keep(path: str) -> Callable[[torch.nn.Module, Any, Any], None]:
-        def hook(module: torch.nn.Module, args: Any, result: Any) -> None:
-            first = next((leaf for _, leaf in tree.leaves(result) if isinstance(leaf, torch.Tensor)), None)
-            if first is not None:
-                found.append((path, to_numpy(first)))
-
-        return hook
-
-    handles = [module.register_forward_hook(keep(path)) for path, module in model.named_modules() if path]
-    try:
-        with torch.no_grad():
-            call()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return iter(found)
-
-
 def forward_failure(spec: str, module: torch.nn.Module, error: Exception, feeds: Feeds) -> SourceError:
     """The error to raise when ``forward`` raised one."""
     shapes = ", ".join(f"{name} {describe(array)}" for name, array in feeds.items())
     return SourceError(
-        f"{spec}: {type(module).__name__}.forward {frames.raised(error)}",
-        details=(f"inputs: {shapes}", *frames.lines(error.__traceback__)),
+        f"{spec}: {type(module).__name__}.forward {user_code.raised(error)}",
+        details=(f"inputs: {shapes}", *user_code.lines(error.__traceback__)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from . import frames
+from .. import user_code
 from .flat import PREFIX
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def module_of(node: torch.fx.Node) -> str:
 def line_of(node: torch.fx.Node) -> str:
     """``net.py:8 in forward: if x.sum() > 0:``, the innermost line of the user's own code; '' where unknown."""
     found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.*)', node.meta.get("stack_trace") or "")
-    own = [item for item in found if frames.is_users(item[0])] or found
+    own = [item for item in found if user_code.is_users(item[0])] or found
     if not own:
         return ""
     file, number, function, code = own[-1]
-    return f"{frames.short(file)}:{number} in {function}: {code}"
+    return f"{user_code.short(file)}:{number} in {function}: {code}"

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from ..errors import EngineError, SourceError, UsageError, suggestion
-from ..source import Source
 from . import build, capture
 from .factory import example_from_flags
+from .source import Source
 
 DEFAULT_SEQUENCE = 128
 _INSTALL = 'Install it: pip install -c constraints.txt -e ".[hf]"'
@@ -32,7 +32,7 @@ def load(spec: str, folder: Path | None, inputs: Sequence[str], dynamic: Sequenc
     image size of the config.
 
     Raises:
-        SourceError, UsageError, EngineError: see `edgekit.source.load_source`.
+        SourceError, UsageError, EngineError: see `edgekit.sources.load.load_source`.
     """
     tasks = _tasks_manager()
     if folder is not None:

@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from ..contracts import Array, TensorSpec
 from ..errors import SourceError, UsageError, suggestion
-from ..source import Source
 from .flags import FreeAxis, InputFlag, check_sizes, parse_dynamic, parse_input
+from .source import Source
 
 _DEFAULT_SIZE = 32
 

@@ -24,13 +24,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from ..context import PassContext
 from ..contracts import Artifact, Feeds, Outputs, Runtime, TensorSpec, Tolerance, options_from
 from ..errors import UsageError
 from ..exporters import ArtifactExporter, GraphExporter, GraphRequest, ProgramExporter
-from ..graph import specs
+from ..graph import MODULE_PATH, count_nodes, specs
 from ..measure.parity import ParityMeter
-from ..passes import MODULE_PATH, PassContext, count_nodes
-from ..source import Source
+from ..sources.source import Source
 from .passes import run
 
 _ENGINES = ("torch", "onnxruntime", "openvino", "nncf", "tensorrt", "executorch", "ai_edge_litert", "litert_torch")

@@ -24,9 +24,10 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from ..context import PassContext
 from ..contracts import Array, PassRecord
-from ..graph import all_graphs, clone, specs
-from ..passes import MODULE_PATH, GraphPass, PassContext, Result
+from ..graph import MODULE_PATH, all_graphs, clone, specs
+from ..passes import GraphPass, Result
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..contracts import (
-    Array,
-    Artifact,
-    Feeds,
-    Outputs,
-    Placement,
-    Profiles,
-    Runtime,
-    Session,
-    Tolerance,
-    options_from,
-)
+from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Profiles, Runtime, Session, Tolerance, options_from
 from ..errors import EngineError, UsageError
 from ..measure.parity import ParityMeter
 

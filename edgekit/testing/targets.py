@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekit import plugins
-from edgekit.contracts import options_from
-from edgekit.passes import PassContext
-from edgekit.target import Candidate, PassSpec, Target, load_target, profile
+from .. import plugins
+from ..context import PassContext
+from ..contracts import options_from
+from ..target.load import load_target, profile
+from ..target.profile import Candidate, PassSpec, Target
 
 
 class TargetConformance:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .demo import BUNDLE, COMMAND, run_demo
+from edgekit.examples.digits.demo import BUNDLE, COMMAND, run_demo
 
 __all__ = ["BUNDLE", "COMMAND", "run_demo"]

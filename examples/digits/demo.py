@@ -39,10 +39,9 @@ def run_demo(directory: Path, *, progress: Progress | None = None, overwrite: bo
     _refuse_missing_packages()
     _copy_code(directory, overwrite)
 
-    from edgekit.pipeline import export
-
-    from .data import write
-    from .net import WEIGHTS, train
+    from edgekit.api.export import export
+    from edgekit.examples.digits.data import write
+    from edgekit.examples.digits.net import WEIGHTS, train
 
     with progress.stage("write the data"):
         write(directory)

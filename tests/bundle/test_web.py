@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from edgekit.bundle import Bundle, EngineUse, open_bundle
+from edgekit.bundle.readme import bundle_readme
 from edgekit.contracts import Artifact, Embeddable
-from edgekit.report.bundle_readme import bundle_readme
 from edgekit.runtimes import onnxruntime_web
 from edgekit.runtimes._onnxruntime_web.browser import CPU_FLAGS, Browser, Page
 from edgekit.runtimes._onnxruntime_web.package import Package

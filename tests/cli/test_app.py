@@ -10,9 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from edgekit import __version__
 from edgekit.cli import main
 from edgekit.cli.app import COMMANDS
+from edgekit.version import __version__
 
 
 def call(*words: str) -> tuple[int, str, str]:

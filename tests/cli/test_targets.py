@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgekit.cli import main
-from edgekit.target import load_target
+from edgekit.target.load import load_target
 
 
 @pytest.fixture(autouse=True)

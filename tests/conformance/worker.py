@@ -23,9 +23,9 @@ from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
 
+from edgekit.accuracy.divergence import verify
 from edgekit.contracts import Artifact, TensorSpec, Tolerance
 from edgekit.measure.engines import load_runtime
-from edgekit.verify import verify
 
 # What a bundle must hold (targets/cpu-base.toml) where an output is float32, or bfloat16; and, element by element, what
 # onnx's own comparison of the case asks for (two units in the last place of bfloat16).

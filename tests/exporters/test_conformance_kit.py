@@ -15,7 +15,8 @@ from edgekit import plugins
 from edgekit.contracts import Artifact, Runtime, Session, Tolerance
 from edgekit.errors import EngineError
 from edgekit.exporters import ArtifactExporter, GraphExporter, GraphRequest, ProgramExporter
-from edgekit.source import Source, load_source
+from edgekit.sources.load import load_source
+from edgekit.sources.source import Source
 from edgekit.testing.exporters import (
     ArtifactCase,
     ArtifactExporterConformance,

@@ -9,11 +9,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from edgekit.context import PassContext
 from edgekit.contracts import TensorSpec
 from edgekit.errors import OutputError, SourceError
 from edgekit.exporters.onnx import PLUGIN
-from edgekit.graph import clone, initializer_bytes, specs
-from edgekit.passes import MODULE_PATH, PassContext
+from edgekit.graph import MODULE_PATH, clone, initializer_bytes, specs
 
 RNG = np.random.default_rng(0)
 

@@ -13,8 +13,8 @@ import pytest
 
 from edgekit.exporters import GraphRequest
 from edgekit.exporters.onnx_graph import PLUGIN
-from edgekit.passes import MODULE_PATH
-from edgekit.source import load_source
+from edgekit.graph import MODULE_PATH
+from edgekit.sources.load import load_source
 
 FLOAT = onnx.TensorProto.FLOAT
 

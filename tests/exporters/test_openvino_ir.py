@@ -7,10 +7,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgekit.context import PassContext
 from edgekit.contracts import Feeds
 from edgekit.errors import EngineError, UsageError
 from edgekit.exporters.openvino_ir import IrOptions, OpenVinoIr, has_attention
-from edgekit.passes import PassContext
 
 ov = pytest.importorskip("openvino")
 torch = pytest.importorskip("torch")

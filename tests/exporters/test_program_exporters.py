@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from edgekit import plugins
-from edgekit.candidates import takes_program
+from edgekit.api.export import export
+from edgekit.context import PassContext
 from edgekit.contracts import Feeds, options_from
 from edgekit.errors import UsageError
 from edgekit.measure.parity import ParityMeter
-from edgekit.passes import PassContext
-from edgekit.pipeline import export
-from edgekit.repair import needs_calibration
-from edgekit.source import Source, load_source
-from edgekit.target import Candidate, PassSpec, load_target
+from edgekit.sources.load import load_source
+from edgekit.sources.source import Source
+from edgekit.target.load import load_target
+from edgekit.target.needs import needs_calibration, takes_program
+from edgekit.target.profile import Candidate, PassSpec
 
 INSTALL = {
     "executorch": "pip install -c constraints.txt executorch",

@@ -11,11 +11,11 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekit.context import PassContext
 from edgekit.contracts import Artifact, Tolerance, options_from
 from edgekit.devices.local import LocalDevice
 from edgekit.errors import EngineError, PlacementError, UsageError
 from edgekit.exporters.qnn_context import ContextOptions, QnnContext
-from edgekit.passes import PassContext
 from edgekit.runtimes.onnxruntime_qnn import EMULATED_SOC, SOCS, OnnxRuntimeQnn
 from edgekit.testing.exporters import ArtifactCase, ArtifactExporterConformance
 

@@ -11,11 +11,12 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekit.context import PassContext
 from edgekit.contracts import TensorSpec
 from edgekit.errors import EngineError
 from edgekit.exporters import Checks
 from edgekit.exporters.tensorrt_plan import PlanOptions, TensorRtPlan, shape_ranges
-from edgekit.passes import MODULE_PATH, PassContext
+from edgekit.graph import MODULE_PATH
 from edgekit.runtimes._tensorrt_recipe import ShapeRange, read_recipe
 
 

@@ -14,7 +14,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from edgekit.exporters import Finding
 from edgekit.exporters._tensorrt_rules import Plan, check, left_to_gpu
-from edgekit.passes import MODULE_PATH
+from edgekit.graph import MODULE_PATH
 from edgekit.runtimes._tensorrt_recipe import ShapeRange
 
 IMAGE = [1, 3, 8, 8]

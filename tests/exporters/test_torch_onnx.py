@@ -14,8 +14,9 @@ from edgekit.contracts import Feeds
 from edgekit.errors import SourceError
 from edgekit.exporters import GraphRequest, _failure
 from edgekit.exporters.torch_onnx import PLUGIN
-from edgekit.passes import MODULE_PATH
-from edgekit.source import Source, load_source
+from edgekit.graph import MODULE_PATH
+from edgekit.sources.load import load_source
+from edgekit.sources.source import Source
 
 BAD = """
 import torch

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgekit import errors, plugins
-from edgekit.target import load_target
+from edgekit.target.load import load_target
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

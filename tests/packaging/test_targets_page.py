@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from edgekit.target import load_target
+from edgekit.target.load import load_target
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted((ROOT / "targets").glob("*.toml"))

@@ -9,8 +9,9 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from edgekit.passes import PassContext, convert_bfloat16, convert_float16
-from edgekit.target import load_target
+from edgekit.context import PassContext
+from edgekit.passes import convert_bfloat16, convert_float16
+from edgekit.target.load import load_target
 from edgekit.testing.passes import Case, PassConformance, graph_of
 
 RNG = np.random.default_rng(11)

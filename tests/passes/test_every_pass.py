@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 
 from edgekit import plugins
+from edgekit.context import PassContext
 from edgekit.contracts import Feeds
-from edgekit.passes import PassContext
 from edgekit.passes.quantize_dynamic import QuantizeDynamic
 from edgekit.passes.quantize_embeddings import Options as EmbeddingOptions
 from edgekit.passes.quantize_embeddings import QuantizeEmbeddings

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgekit.context import PassContext
 from edgekit.errors import UsageError
-from edgekit.passes import MODULE_PATH, PassContext
+from edgekit.graph import MODULE_PATH
 from edgekit.passes.fold_constants import PLUGIN
 from edgekit.testing.passes import Case, PassConformance, graph_of
 

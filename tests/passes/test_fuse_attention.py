@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgekit.passes import PassContext
+from edgekit.context import PassContext
 from edgekit.passes.fold_constants import PLUGIN as FOLD
 from edgekit.passes.fuse_attention import PLUGIN
 from edgekit.passes.infer_shapes import PLUGIN as INFER
@@ -124,9 +124,9 @@ def test_what_the_gpu_target_makes_of_a_transformer(build: Callable[[], Any], tm
     import torch
 
     from edgekit.graph import clone
-    from edgekit.source import load_source
-    from edgekit.stages import run_passes, to_graph
-    from edgekit.target import load_target
+    from edgekit.pipeline.stages import run_passes, to_graph
+    from edgekit.sources.load import load_source
+    from edgekit.target.load import load_target
 
     torch.manual_seed(0)
     module, example = build()

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from edgekit.passes import MODULE_PATH
+from edgekit.graph import MODULE_PATH
 from edgekit.passes.fuse_gelu import PLUGIN
 from edgekit.testing.passes import Case, PassConformance, graph_of
 

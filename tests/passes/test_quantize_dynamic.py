@@ -7,8 +7,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgekit.context import PassContext
 from edgekit.errors import UsageError
-from edgekit.passes import PassContext, Result
+from edgekit.passes import Result
 from edgekit.passes.quantize_dynamic import QuantizeDynamic
 from edgekit.passes.quantize_weights import QuantizeWeights
 

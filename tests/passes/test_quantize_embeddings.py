@@ -4,8 +4,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgekit.graph import clone, initializer_bytes
-from edgekit.passes import MODULE_PATH, PassContext, Result
+from edgekit.context import PassContext
+from edgekit.graph import MODULE_PATH, clone, initializer_bytes
+from edgekit.passes import Result
 from edgekit.passes.quantize_embeddings import Options, QuantizeEmbeddings
 from edgekit.testing.passes import graph_of, run
 

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgekit.context import PassContext
 from edgekit.contracts import Feeds
 from edgekit.errors import UsageError
-from edgekit.passes import MODULE_PATH, PassContext, Result
-from edgekit.passes._qdq import activation_params, quantize_weights
+from edgekit.graph import MODULE_PATH
+from edgekit.passes import Result
 from edgekit.passes.quantize_static import Options, QuantizeStatic
+from edgekit.quantization.qdq import activation_params, quantize_weights
 
 ort = pytest.importorskip("onnxruntime")
 torch = pytest.importorskip("torch")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgekit.context import PassContext
 from edgekit.errors import UsageError
-from edgekit.passes import PassContext
 from edgekit.passes.quantize_weights import Options, QuantizeWeights, quantize_blocks
 
 ort = pytest.importorskip("onnxruntime")

@@ -11,11 +11,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgekit.accuracy.same_graph import output_steps
+from edgekit.context import PassContext
 from edgekit.contracts import Artifact, Feeds
-from edgekit.passes import PassContext, Result
+from edgekit.passes import Result
 from edgekit.passes.quantize_static import Options, QuantizeStatic
 from edgekit.runtimes.onnxruntime import OnnxRuntime
-from edgekit.same_graph import output_steps
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from edgekit import plugins
+from edgekit.context import PassContext
 from edgekit.contracts import Artifact, TensorSpec
-from edgekit.passes import PassContext
-from edgekit.source import load_source
+from edgekit.sources.load import load_source
 
 INPUTS = (TensorSpec("image", "float32", ("batch", 3, 8, 8)), TensorSpec("ids", "int64", ("batch",)))
 INSTALL = {"litert": "pip install --no-deps -r constraints-litert.txt"}

@@ -159,7 +159,7 @@ def test_reasons_of_a_quantized_operator_hold_for_the_nodes_around_it() -> None:
 
 
 def test_every_soc_has_its_target() -> None:
-    from edgekit.target import load_target
+    from edgekit.target.load import load_target
 
     for soc, name in SOCS.items():
         target = load_target(name.lower().replace("gen ", "gen").replace(" ", "-"))

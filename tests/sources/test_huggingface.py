@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgekit.errors import SourceError, UsageError
-from edgekit.source import load_source
+from edgekit.sources.load import load_source
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("optimum.exporters.onnx")

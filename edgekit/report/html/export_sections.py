@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ... import units
 from ...measure.statistics import Samples
 from ...results import CandidateResult, ExportResult, Latency
 from ...results_store.exports import export_result
-from .. import units
 from ..text import parity_line, source_line
 from . import figures
 from .markup import Child, Markup, el, facts, table

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ... import units
 from ...measure.statistics import Samples
-from .. import units
 from .markup import Markup, el, table
 
 MAX_POINTS = 240

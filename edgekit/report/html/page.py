@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from ... import units
+from ...plain import plain
 from ...results_store import Record
-from .. import units
 from ..kept import made, p50_of
-from ..plain import plain
 from . import figures
 from .markup import Markup, el, join, table
 from .sections import Article, article
@@ -100,7 +100,7 @@ def _overview(articles: Sequence[Article]) -> tuple[Markup, list[figures.Figure]
 
 
 def _footer(created: str) -> list[Any]:
-    from ... import __version__
+    from ...version import __version__
 
     when = f" on {created}" if created else ""
     return [

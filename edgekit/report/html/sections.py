@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ... import units
 from ...errors import DataError
 from ...measure.statistics import Samples
 from ...results_store import Record
-from .. import units
 from ..kept import command_line, made, sentence_of, versions_text
 from . import export_sections, figures, state_sections
 from .markup import Child, Markup, el, facts, join, table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .. import units
+from ... import units
 from . import figures
 from .markup import Child, Markup, el, facts, table
 

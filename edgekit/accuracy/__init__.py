@@ -1,0 +1,1 @@
+"""What "accurate enough" means and how it is judged: references, rules, parity, divergence, metrics."""

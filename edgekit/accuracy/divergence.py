@@ -1,0 +1,338 @@
+"""Parity with the reference: the outputs in the target's own engine, then layer by layer to the first that diverges."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..contracts import Array, Artifact, Feeds, Outputs, Runtime, Session, Tolerance
+from ..errors import EngineError
+from ..graph import clone, module_path
+from ..measure.parity import OutputParity, Parity, ParityMeter
+from .expose import add_outputs, expose
+from .reference import onnx_reference, reference_for
+
+if TYPE_CHECKING:
+    from ..sources.source import Source
+
+GROWTH = 2.0
+"""A layer is to blame where it at least doubles the error of its inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an engine computes what the reference computes."""
+
+    passed: bool
+    parity: Parity
+    misses: tuple[str, ...]  # why not, one line each: "sqnr_db 12.3 < 20 (output 'logits')"
+
+
+def verify(session: Session, reference_outputs: Iterable[tuple[Feeds, Outputs]], tolerance: Tolerance) -> Verdict:
+    """Run every sample in the engine and compare with the reference; a pass needs at least one sample.
+
+    Raises:
+        EngineError: the engine refuses or fails on a sample.
+    """
+    meter = ParityMeter(tolerance.rtol or 0.0)
+    for feeds, expected in reference_outputs:
+        meter.add(expected, session.run(feeds))
+    parity = meter.result()
+    misses = tuple(parity.misses(tolerance))
+    return Verdict(not misses, parity, misses)
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first layer that computes something else than the reference."""
+
+    module: str  # PyTorch module path; "" for the model's own forward, or where the graph does not tell
+    node: str
+    op_type: str
+    tensor: str  # the value that was compared
+    rel_l2: float  # ∞ where one side is not finite, or of another shape
+    inputs_rel_l2: float  # the largest error among what the layer reads
+    limit: float  # what the tolerance allows as rel_l2
+    reference: str  # what computed the expected value
+    note: str = ""
+
+    @property
+    def sqnr_db(self) -> float:
+        """rel_l2 as a signal-to-noise ratio."""
+        return -20.0 * math.log10(self.rel_l2) if self.rel_l2 > 0 else math.inf
+
+    def __str__(self) -> str:
+        where = self.module or "the model's own forward"
+        text = (
+            f"first to diverge: {where} ({self.op_type} '{self.node or self.tensor}'): rel_l2 {self.rel_l2:.3g}"
+            f" ({self.sqnr_db:.1f} dB) against {self.reference}, its inputs {self.inputs_rel_l2:.3g}"
+        )
+        return f"{text}; {self.note}" if self.note else text
+
+
+def first_divergence(
+    source: Source,
+    graph: ir.Model,
+    artifact: Artifact,
+    runtime: Runtime,
+    options: Any,
+    feeds: Feeds,
+    tolerance: Tolerance,
+) -> Divergence | None:
+    """Walk the layers of ``artifact`` in its own engine and name the first that diverges; None where no output misses.
+
+    A tensor's error is its rel_l2 over this one sample. It *diverges* where that is over the limit: the tolerance's
+    rel_l2, or 10^(−sqnr_db/20), whichever is stricter; a tolerance that states only max_abs allows that fraction of the
+    largest output. Of the diverging tensors only those count whose error lives on, tensor by tensor, up to an output
+    that misses; the first of them in the graph's order is where the error crosses the limit. If it at least doubles
+    (`GROWTH`) the error of its inputs, its layer is the answer. If not, the error grew gradually, as quantization noise
+    does, and the answer is the layer at or above it that adds the most, with a note that says so.
+
+    The expected values are those of the float graph in the ONNX reference evaluator (or unoptimised ONNX Runtime). If
+    that graph itself differs from PyTorch, the export is at fault: then its modules are compared with PyTorch's.
+
+    Args:
+        source: what the user named.
+        graph: the float graph that the artifact was made from; its nodes tell their PyTorch modules.
+        artifact: what the engine loads. Its tensors are matched with the graph's by name.
+        runtime: the engine, with ``options`` for its session.
+        options: an instance of ``runtime.Options``.
+        feeds: one sample.
+        tolerance: what was missed.
+
+    Raises:
+        SourceError: no reference can run the graph.
+        EngineError: the engine does not run the artifact.
+    """
+    expected = reference_for(source).run(feeds)
+    session = runtime.open(artifact, options)
+    missed = _missed(expected, session.run(feeds), tolerance)
+    session.close()
+    if not missed:
+        return None
+    names = [value.name for node in graph.graph for value in node.outputs if value.name]
+    with tempfile.TemporaryDirectory(prefix="edgekit-", ignore_cleanup_errors=True) as folder:
+        reference, wanted = _float_values(graph, names, feeds, Path(folder))
+        limit = _limit(tolerance, expected)
+        walk = _Walk(graph.graph, reference, limit, tuple(missed))
+        at_fault = _missed(expected, {name: wanted[name] for name in expected if name in wanted}, tolerance)
+        if source.kind != "onnx" and at_fault:
+            return _export_divergence(source, walk, wanted, feeds) or walk.at_output(missed, _ONLY_AT_THE_END)
+        try:
+            got = _engine_values(artifact, runtime, options, names, feeds, Path(folder))
+        except EngineError as error:
+            return walk.at_output(missed, f"its layers cannot be looked into: {error.what}")
+    errors = {name: _error(wanted[name], got[name]) for name in names if name in wanted and name in got}
+    return walk.first(errors) or walk.at_output(missed, _ONLY_FUSED)
+
+
+_ONLY_FUSED = (
+    "with every layer's output exposed the error is gone, so it comes from how the engine fuses layers: "
+    "try it with fewer graph optimizations"
+)
+_ONLY_AT_THE_END = "no module's output differs from PyTorch's, so the fault lies in the model's own forward"
+
+
+def _missed(expected: Outputs, got: Outputs, tolerance: Tolerance) -> dict[str, OutputParity]:
+    """The outputs that miss the tolerance."""
+    meter = ParityMeter()
+    meter.add(expected, got)
+    outputs = meter.result().outputs
+    return {name: item for name, item in outputs.items() if Parity({name: item}, 1).misses(tolerance)}
+
+
+def _limit(tolerance: Tolerance, expected: Outputs) -> float:
+    bounds = []
+    if tolerance.rel_l2 is not None:
+        bounds.append(tolerance.rel_l2)
+    if tolerance.sqnr_db is not None:
+        bounds.append(10.0 ** (-tolerance.sqnr_db / 20.0))
+    if not bounds and tolerance.max_abs is not None:
+        largest = max(
+            (float(np.max(np.abs(item), initial=0.0)) for item in expected.values() if _numeric(item)), default=0
+        )
+        bounds.append(tolerance.max_abs / largest if largest else 0.0)
+    return min(bounds, default=0.0)
+
+
+def _numeric(array: Array) -> bool:
+    return array.dtype.kind in "biuf"
+
+
+def _float_values(graph: ir.Model, names: list[str], feeds: Feeds, directory: Path) -> tuple[str, dict[str, Array]]:
+    """Every value of the float graph, and who computed it."""
+    exposed = clone(graph)
+    found = add_outputs(exposed, set(names))
+    path = directory / "float.onnx"
+    ir.save(exposed, path, external_data="float.onnx.data")
+    reference = onnx_reference(path, feeds)
+    values = reference.run(feeds)
+    return reference.name, {name: values[output] for name, output in found.items()}
+
+
+def _engine_values(
+    artifact: Artifact, runtime: Runtime, options: Any, names: list[str], feeds: Feeds, directory: Path
+) -> dict[str, Array]:
+    """Those of the named values that the artifact still has, as its engine computes them."""
+    exposed, found = expose(artifact, names, directory)
+    session = runtime.open(exposed, options)
+    try:
+        values = session.run(feeds)
+    finally:
+        session.close()
+    return {name: values[output] for name, output in found.items() if output in values}
+
+
+def _error(want: Any, got: Any) -> float:
+    """rel_l2 whatever the float type, as half-precision graphs hold the same values in other types."""
+    if not isinstance(want, np.ndarray) or not isinstance(got, np.ndarray):
+        return 0.0  # sequences and optionals: what is in them is compared where it is made
+    meter = ParityMeter()
+    if want.dtype != got.dtype and want.dtype.kind in "fV" and got.dtype.kind in "fV":
+        want, got = want.astype(np.float64), got.astype(np.float64)
+    meter.add({"": want}, {"": got})
+    return meter.result().rel_l2
+
+
+def _export_divergence(source: Source, walk: _Walk, values: Mapping[str, Array], feeds: Feeds) -> Divergence | None:
+    """The first module whose output in PyTorch is none of the values that its nodes compute in the float graph.
+
+    A module's output may be any of them (a module that returns a pair computes the second after the first), so the
+    nearest of the same shape is taken. A module that ran twice, or whose nodes are gone, is passed over.
+    """
+    layers = list(source.layers(feeds))
+    paths = [path for path, _ in layers]
+    for path, want in layers:
+        if paths.count(path) > 1:
+            continue
+        near = [
+            (_error(want, values[name]), node, name)
+            for node in walk.graph
+            if module_path(node) == path or module_path(node).startswith(f"{path}.")
+            for name in (value.name or "" for value in node.outputs)
+            if name in values and np.shape(values[name]) == want.shape
+        ]
+        if not near:
+            continue
+        error, node, name = min(near, key=lambda item: item[0])
+        if error > walk.limit:
+            note = (
+                f"the ONNX graph, run by {walk.reference}, differs from PyTorch: the export or a graph pass is at fault"
+            )
+            return Divergence(path, node.name or "", node.op_type, name, error, 0.0, walk.limit, "PyTorch", note)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """The float graph with what is needed to tell which of its values diverges first."""
+
+    graph: ir.Graph
+    reference: str
+    limit: float
+    missed: tuple[str, ...]  # names of outputs
+
+    def first(self, errors: Mapping[str, float]) -> Divergence | None:
+        """See `first_divergence`. ``errors``: value name → rel_l2, for the values that both sides have."""
+        diverging = self._diverging(errors)
+        crossing = next((value for value in self._values() if value.name in diverging), None)
+        if crossing is None:
+            return None
+        inherited = self._inherited(crossing, errors)
+        error = errors[crossing.name or ""]
+        if error >= GROWTH * inherited:
+            return self._at(crossing, error, inherited)
+        steps = [
+            (errors[value.name or ""] - self._inherited(value, errors), value)
+            for value in [*self._ancestors(crossing), crossing]
+            if value.name in errors
+        ]
+        _, worst = max(steps, key=lambda item: item[0])
+        note = f"the error grows gradually, over the limit at '{crossing.name}'; this layer adds the most"
+        return self._at(worst, errors[worst.name or ""], self._inherited(worst, errors), note)
+
+    def at_output(self, missed: Mapping[str, OutputParity], note: str) -> Divergence:
+        """The output that misses, where no layer could be told."""
+        name = max(missed, key=lambda item: missed[item].rel_l2)
+        output = next((value for value in self.graph.outputs if value.name == name), None)
+        node = output.producer() if output is not None else None
+        return Divergence(
+            module_path(node) if node else "",
+            (node.name or "") if node else "",
+            node.op_type if node else "output",
+            name,
+            missed[name].rel_l2,
+            0.0,
+            self.limit,
+            self.reference,
+            note,
+        )
+
+    def _at(self, value: ir.Value, error: float, inherited: float, note: str = "") -> Divergence:
+        node = value.producer()
+        assert node is not None  # errors are of nodes' outputs
+        name = value.name or ""
+        return Divergence(
+            module_path(node), node.name or "", node.op_type, name, error, inherited, self.limit, self.reference, note
+        )
+
+    def _values(self) -> Iterator[ir.Value]:
+        for node in self.graph:
+            yield from node.outputs
+
+    def _diverging(self, errors: Mapping[str, float]) -> set[str]:
+        """Names of the values over the limit from which an unbroken chain of such values leads to a missed output."""
+        found: set[str] = set()
+        seen: set[ir.Value] = set()
+        todo = [value for value in self.graph.outputs if value.name in self.missed]
+        while todo:
+            value = todo.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            name = value.name or ""
+            if name in errors:
+                if errors[name] <= self.limit:
+                    continue
+                found.add(name)
+            todo.extend(_reads(value))
+        return found
+
+    def _inherited(self, value: ir.Value, errors: Mapping[str, float]) -> float:
+        """The largest error among the nearest known values that ``value`` comes from; 0 for the model's inputs."""
+        largest = 0.0
+        seen: set[ir.Value] = set()
+        todo = _reads(value)
+        while todo:
+            item = todo.pop()
+            if item in seen:
+                continue
+            seen.add(item)
+            if item.name in errors:
+                largest = max(largest, errors[item.name or ""])
+            else:
+                todo.extend(_reads(item))
+        return largest
+
+    def _ancestors(self, value: ir.Value) -> list[ir.Value]:
+        seen: dict[ir.Value, None] = {}
+        todo = _reads(value)
+        while todo:
+            item = todo.pop()
+            if item not in seen:
+                seen[item] = None
+                todo.extend(_reads(item))
+        return list(seen)
+
+
+def _reads(value: ir.Value) -> list[ir.Value]:
+    """What the node behind a value reads; nothing for inputs and initializers."""
+    node = value.producer()
+    return [item for item in node.inputs if item is not None] if node is not None else []

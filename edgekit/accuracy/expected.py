@@ -1,0 +1,83 @@
+"""The samples a candidate is checked on, with the reference's outputs for each: run once, used by every candidate."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..contracts import Array, Feeds, Outputs, Progress
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from .reference import Reference
+
+MEMORY_BUDGET_BYTES = 256 * 2**20
+"""Reference outputs up to this size stay in memory; the rest goes to the work folder."""
+
+
+class Checked(NamedTuple):
+    """One sample with what PyTorch (or another reference) answers to it."""
+
+    feeds: Feeds
+    label: Array | None
+    expected: Outputs
+
+
+class ReferenceRun:
+    """The reference's outputs over a dataset. Iterating it again streams the samples anew, with the kept outputs."""
+
+    def __init__(self, dataset: Dataset, reference: Reference, workdir: Path, progress: Progress) -> None:
+        """Run the reference over every sample.
+
+        Raises:
+            DataError: the reference itself answers NaN; names the sample and the output.
+        """
+        self.dataset = dataset
+        self.name = reference.name
+        self._kept: list[Outputs | Path] = []
+        held_bytes = 0
+        for index, sample in enumerate(dataset.samples()):
+            outputs = reference.run(sample.feeds)
+            _refuse_nan(outputs, index, self.name)
+            held_bytes += sum(array.nbytes for array in outputs.values())
+            if held_bytes <= MEMORY_BUDGET_BYTES:
+                self._kept.append(outputs)
+            else:
+                path = workdir / f"reference-{index}.npz"
+                np.savez(path, **outputs)  # type: ignore[arg-type]  # numpy's stub takes **kwds for its options only
+                self._kept.append(path)
+            progress.step(index + 1, len(dataset), self.name)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Checked]:
+        """Stream the samples with their labels and expected outputs."""
+        for sample, kept in zip(self.dataset.samples(), self._kept, strict=True):
+            yield Checked(sample.feeds, sample.label, _load(kept))
+
+    def first(self, count: int) -> list[Checked]:
+        """The first ``count`` samples."""
+        return list(itertools.islice(self, count))
+
+
+def _load(kept: Outputs | Path) -> Outputs:
+    if not isinstance(kept, Path):
+        return kept
+    with np.load(kept, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _refuse_nan(outputs: Outputs, index: int, reference: str) -> None:
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise DataError(
+                f"{reference} answers NaN in output '{name}' for sample {index}",
+                fix="Nothing can be compared with NaN: check the weights and that sample.",
+            )

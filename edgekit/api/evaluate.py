@@ -1,0 +1,246 @@
+"""Accuracy of a bundle through its own engine, and the metrics by the names users give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..accuracy.metric import make_metric
+from ..bundle import Bundle, open_bundle
+from ..contracts import Feeds, Progress, Quiet
+from ..devices import device_for
+from ..devices.prepare import bring
+from ..errors import UsageError
+from ..measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
+from ..measure.statistics import Estimate
+
+if TYPE_CHECKING:
+    from ..accuracy.reference import Reference
+    from ..data.dataset import Dataset, Sample
+
+CHUNK_BYTES = 16 * 2**20
+"""Samples go to the engine's process in chunks of about this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """A metric through the bundle's engine, beside the reference's."""
+
+    bundle: Path
+    metric: str
+    higher_is_better: bool
+    value: float
+    reference: float | None  # None: nobody knows it
+    reference_source: str | None  # "PyTorch 2.13.0 fp32, same samples", "recorded at export, on 899 samples"
+    data: str
+    samples: int
+    runtime: str
+    version: str
+    options: dict[str, Any]
+    device: dict[str, Any]  # see `measure.machine.describe`
+    interval: Estimate | None = None  # of the value; None: one sample, or all alike
+    reference_interval: Estimate | None = None
+    drop_interval: Estimate | None = None  # paired: over the same samples; None also where only a number is recorded
+
+    @property
+    def drop(self) -> float | None:
+        """How much worse than the reference, in the metric's unit; negative: better."""
+        if self.reference is None:
+            return None
+        return self.reference - self.value if self.higher_is_better else self.value - self.reference
+
+    @property
+    def verdict(self) -> str | None:
+        """``worse``, ``better`` or ``indistinguishable`` from the reference; None where the drop has no interval."""
+        if self.drop_interval is None:
+            return None
+        if self.drop_interval.low > 0:
+            return "worse"
+        return "better" if self.drop_interval.high < 0 else "indistinguishable"
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``evaluate --json`` (schema 1). An infinite value (the SQNR of equal outputs) is null."""
+        return {
+            "schema": 1,
+            "bundle": str(self.bundle),
+            "metric": {
+                "name": self.metric,
+                "value": _finite(self.value),
+                "reference": _finite(self.reference),
+                "drop": _finite(self.drop),
+                "reference_source": self.reference_source,
+                "higher_is_better": self.higher_is_better,
+                "interval": _bounds(self.interval),
+                "reference_interval": _bounds(self.reference_interval),
+                "drop_interval": _bounds(self.drop_interval),
+                "confidence": CONFIDENCE,
+                "verdict": self.verdict,
+            },
+            "data": self.data,
+            "samples": self.samples,
+            "device": self.device,
+            "runtime": {"name": self.runtime, "version": self.version, "options": self.options},
+        }
+
+
+def evaluate(
+    bundle: str | Path | Bundle,
+    data: str,
+    metric: str,
+    *,
+    source: Any = None,
+    inputs: Sequence[str] = (),
+    dynamic: Sequence[str] = (),
+    task: str | None = None,
+    preprocess: str | None = None,
+    samples: int | None = None,
+    threads: int | None = None,
+    device: str = "local",
+    progress: Progress | None = None,
+) -> EvalResult:
+    """Run a bundle's engine over data and say how good its answers are.
+
+    The reference is ``source`` run on the same samples; without it, the value that export recorded in the bundle, if it
+    was for the same metric.
+
+    Args:
+        bundle: its folder or zip, or an open one.
+        data: what `edgekit.data.load.load_data` takes.
+        metric: see `make_metric`. Those that compare with PyTorch's outputs (mse, cosine, sqnr_db, agreement) need
+            ``source``.
+        source: the model the bundle was made from, as `export` takes it.
+        inputs: as for `export`.
+        dynamic: as for `export`.
+        task: as for `export`.
+        preprocess: how an image folder becomes input arrays.
+        samples: evaluate at most so many, evenly strided; None: all.
+        threads: instead of the measured session option.
+        device: where to run: ``local``, ``ssh://[user@]host[:port]`` or ``adb://serial``.
+        progress: where to say how far it is.
+
+    Raises:
+        BundleError: the bundle is damaged, or is none.
+        UsageError: no such metric, or it needs labels or a source that are not there.
+        DataError: the data do not fit, or a label or an output cannot be judged.
+        EngineError: the engine is missing or fails.
+        SourceError: the source cannot be loaded.
+    """
+    if not isinstance(bundle, Bundle):
+        with open_bundle(bundle) as opened:
+            return evaluate(
+                opened,
+                data,
+                metric,
+                source=source,
+                inputs=inputs,
+                dynamic=dynamic,
+                task=task,
+                preprocess=preprocess,
+                samples=samples,
+                threads=threads,
+                device=device,
+                progress=progress,
+            )
+    from ..data.load import load_data
+
+    progress = progress or Quiet()
+    meter, baseline = make_metric(metric), make_metric(metric)
+    if meter.needs_reference and source is None:
+        raise UsageError(
+            f"metric '{metric}' compares with PyTorch's outputs",
+            fix="Name the model with --source, or use a metric on labels: top1, top5, file.py:function.",
+        )
+    dataset = load_data(data, bundle.manifest.inputs, preprocess=preprocess)
+    if samples is not None:
+        dataset = dataset.take(samples)
+    if meter.needs_labels and not dataset.has_labels:
+        raise UsageError(f"metric '{metric}' needs labels, and {data} has none", fix="Add an array 'labels'.")
+    reference = None if source is None else _load_reference(bundle, source, inputs, dynamic, task)
+    use = bundle.manifest.runtime
+    options = bundle.options(**({} if threads is None else {"threads": threads}))
+    with device_for(device) as place:
+        bring(bundle, place, progress)
+        with progress.stage("evaluate"), place.open(bundle.artifact, use.name, options) as worker:
+            for chunk in _chunks(dataset):
+                for sample, outputs in zip(chunk, worker.run_many([item.feeds for item in chunk]), strict=True):
+                    expected = None if reference is None else reference.run(sample.feeds)
+                    meter.add(outputs, sample.label, expected)
+                    if expected is not None:
+                        baseline.add(expected, sample.label, expected)
+                progress.step(meter.samples, len(dataset))
+            version = worker.info.version
+        described = place.describe()
+    if reference is not None:
+        known: tuple[float | None, str | None] = (baseline.value(), f"{reference.name}, same samples")
+    else:
+        known = _recorded(bundle, metric)
+    return EvalResult(
+        bundle=bundle.path,
+        metric=metric,
+        higher_is_better=meter.higher_is_better,
+        value=meter.value(),
+        reference=known[0],
+        reference_source=known[1],
+        data=data,
+        samples=meter.samples,
+        runtime=use.name,
+        version=version,
+        options=options,
+        device=described,
+        interval=metric_interval(meter),
+        reference_interval=None if reference is None else metric_interval(baseline),
+        drop_interval=None if reference is None else drop_interval(meter, baseline),
+    )
+
+
+def _load_reference(
+    bundle: Bundle, source: Any, inputs: Sequence[str], dynamic: Sequence[str], task: str | None
+) -> Reference:
+    from ..accuracy.reference import reference_for
+    from ..sources.load import load_source
+
+    model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+    ours, theirs = [spec.name for spec in bundle.manifest.inputs], [spec.name for spec in model.inputs]
+    if sorted(ours) != sorted(theirs):
+        raise UsageError(
+            f"{model.spec} is not the model of '{bundle.path}': its inputs are {', '.join(theirs)}, "
+            f"the bundle's {', '.join(ours)}"
+        )
+    return reference_for(model)
+
+
+def _recorded(bundle: Bundle, metric: str) -> tuple[float | None, str | None]:
+    """The reference's value that export wrote into the manifest, if it was for this metric."""
+    recorded = bundle.manifest.metric
+    if recorded is None or recorded.get("name") != metric or not isinstance(recorded.get("reference"), int | float):
+        return None, None
+    return float(recorded["reference"]), f"recorded at export, on {recorded.get('samples', '?')} samples"
+
+
+def _chunks(dataset: Dataset) -> Iterator[list[Sample]]:
+    """The samples in lists whose feeds take about `CHUNK_BYTES`."""
+    chunk: list[Sample] = []
+    size = 0
+    for sample in dataset.samples():
+        chunk.append(sample)
+        size += _nbytes(sample.feeds)
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _nbytes(feeds: Feeds) -> int:
+    return sum(array.nbytes for array in feeds.values())
+
+
+def _bounds(interval: Estimate | None) -> dict[str, float] | None:
+    return None if interval is None else {"low": interval.low, "high": interval.high}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

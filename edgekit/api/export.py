@@ -1,0 +1,396 @@
+"""Source → bundle: the only module that knows all the stages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..accuracy.rules import Accuracy, accuracy_rules
+from ..contracts import Progress, Quiet
+from ..errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
+from ..graph import count_nodes
+from ..pipeline.assess import Assessed, assess, confirm, why_not_measured
+from ..pipeline.job import Job
+from ..pipeline.site import site_for
+from ..pipeline.stages import run_passes, to_graph
+from ..results import CandidateResult, ExportResult
+from ..target.load import load_target
+from ..target.needs import refuse_missing
+from ..target.profile import Candidate, Target
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..measure.statistics import Samples
+    from ..pipeline.race import Variant
+    from ..sources.source import Source
+
+DEFAULT_CALIBRATION_SAMPLES = 128
+
+
+def export(
+    source: Any,
+    target: str | Path = "cpu",
+    *,
+    output: str | Path | None = None,
+    device: str = "local",
+    data: str | None = None,
+    calibration_data: str | None = None,
+    preprocess: str | None = None,
+    metric: str | None = None,
+    max_drop: float | None = None,
+    tolerance: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    dynamic: Sequence[str] = (),
+    ranges: Sequence[str] = (),
+    task: str | None = None,
+    threads: int | None = None,
+    candidates: Sequence[str] = (),
+    allow_fallback: Sequence[str] = (),
+    samples: int | None = None,
+    calibration_samples: int = DEFAULT_CALIBRATION_SAMPLES,
+    max_time_s: float = 120.0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Export a model for a target: build every candidate, check it in its engine, measure, bundle the fastest.
+
+    Args:
+        source: ``file.py:factory``, ``package.module:factory``, a Hugging Face directory or id, a ``.pt2``, a
+            ``.onnx``, or an ``nn.Module`` with its example inputs.
+        target: a target's name, or the path of its TOML file.
+        output: the bundle's folder; default ``NAME.edgekit`` in the current folder.
+        device: where candidates are checked and measured: ``local``, ``ssh://[user@]host[:port]``, ``adb://serial``.
+        data: samples to check on (and to calibrate with, unless ``calibration_data`` is given).
+        calibration_data: samples to calibrate with.
+        preprocess: how an image folder becomes input arrays.
+        metric: judges the accuracy: a name, or ``file.py:function``.
+        max_drop: the largest loss of the metric that is acceptable, in the metric's unit.
+        tolerance: parity bounds loosened by name: ``sqnr_db=15``, ``int8.sqnr_db=15``.
+        inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
+        dynamic: ``NAME:AXIS`` for each free dimension.
+        ranges: ``DIM=MIN..OPT..MAX``, the sizes of a free dimension, for engines that plan for them.
+        task: the Hugging Face task, where the directory does not tell.
+        threads: fixes the number of threads; None: the fastest, measured.
+        candidates: only these of the target's candidates.
+        allow_fallback: operators, by the engine's names of them, that may run elsewhere than on the target's device.
+        samples: check on at most this many samples, evenly strided; None: the target's number.
+        calibration_samples: calibrate with at most this many samples, evenly strided.
+        max_time_s: seconds for measuring the contenders.
+        overwrite: replace an existing bundle at ``output``.
+        progress: where to say how far it is.
+
+    Raises:
+        UsageError: an option, the target or the output cannot be used.
+        SourceError: the model cannot be loaded or exported.
+        DataError: the data do not fit the model.
+        ParityError: every candidate computes something else than the reference; names the first layer that diverges.
+        AccuracyError: every candidate loses too much of the metric.
+        PlacementError: every candidate would fall back to a device that the target does not allow.
+        EngineError: no engine of the target, or what its exporter needs, is installed; or the device is unreachable.
+    """
+    from ..accuracy.expected import ReferenceRun
+    from ..accuracy.reference import reference_for
+    from ..analysis.cost import analyze
+    from ..pipeline.pack import pack_bundle
+    from ..sources.flags import parse_ranges
+    from ..sources.load import load_source
+    from ..tempdir import work_folder
+
+    stages = _Stages(progress or Quiet())
+    profile = load_target(target)
+    if profile.abstract:
+        raise UsageError(f"target '{profile.name}' is only there to be extended", fix="edgekit targets list")
+    samples = profile.measure.samples if samples is None else samples
+    _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
+    if output is not None:
+        _refuse_output(Path(output), overwrite)
+
+    with site_for(profile, device) as site:
+        offered = _choose_candidates(profile, candidates, site.arch)
+        refuse_missing(profile.name, offered, site.is_here)
+        with stages.stage("load the model"):
+            model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+        dimensions = parse_ranges(ranges, model.example_dims())
+        destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
+        _refuse_output(destination, overwrite)
+        if not profile.export.dynamic:
+            _refuse_free_dimensions(profile, model, dynamic)
+        with stages.stage("read the data"):
+            dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
+        rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
+        _refuse_rules(rules, offered, dataset.has_labels)
+
+        with work_folder() as workdir:
+            with stages.stage("export to ONNX"):
+                graph = to_graph(model, profile.export.opset)
+                exported_nodes = count_nodes(graph)
+            with stages.stage("run the reference"):
+                expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
+            allowed = frozenset(allow_fallback)
+            job = Job(
+                profile,
+                model,
+                graph,
+                expected,
+                calibration,
+                rules,
+                site,
+                workdir,
+                stages,
+                allowed,
+                dimensions=dimensions,
+            )
+            with stages.stage("run the passes"):
+                graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
+                job = replace(job, graph=graph)
+            assessed = []
+            for candidate in offered:
+                with stages.stage(f"candidate {candidate.name}"):
+                    assessed.append(assess(candidate, job, threads))
+            if not any(item.passed for item in assessed):
+                with stages.stage("find where it diverges"):
+                    _raise_why(assessed, job)
+            with stages.stage("measure"):
+                finalists, baseline = _race(assessed, job, max_time_s)
+                picked, assessed, finalists = _pick(assessed, finalists, job)
+            with stages.stage("bundle and self-test"):
+                _, self_test = pack_bundle(picked, finalists, job, records, destination, overwrite)
+        return ExportResult(
+            target=profile.name,
+            bundle=destination,
+            size_bytes=picked.built.size_bytes if picked.built else 0,
+            fp32_size_bytes=_fp32_size(assessed),
+            source={**model.to_json(), "macs": analyze(graph, model.example_dims()).macs},
+            passes=records,
+            candidates=_table(assessed, picked, baseline),
+            chosen=picked.candidate.name,
+            reason=_reason(assessed, picked, job),
+            placement=dict(picked.placement or {}),
+            measured=why_not_measured(picked, job),
+            calibration=_calibration(calibration, calibration_data is None),
+            stages=tuple(stages.seconds),
+            opset=profile.export.opset,
+            graph_nodes=(exported_nodes, count_nodes(graph)),
+            self_test=self_test,
+            samples=_samples(assessed),
+            device=site.facts,
+            emulated=job.emulator_of(picked.candidate),
+        )
+
+
+def _refuse_free_dimensions(target: Target, source: Source, dynamic: Sequence[str]) -> None:
+    """A target of static shapes: neither --dynamic nor a file's own free dimension will do."""
+    free = [spec for spec in source.inputs if not all(isinstance(size, int) for size in spec.shape)]
+    if not free:
+        return
+    inputs = ", ".join(f"'{spec}'" for spec in free)
+    flags = " ".join(
+        f"--input {spec.name}:{spec.dtype}:{'x'.join(map(str, source.example[spec.name].shape))}" for spec in free
+    )
+    raise UsageError(
+        f"target '{target.name}' takes static shapes only, and "
+        + (f"input {inputs} has a free dimension" if len(free) == 1 else f"inputs {inputs} have free dimensions"),
+        fix="Drop --dynamic." if dynamic else f"Fix the sizes: {flags}",
+    )
+
+
+class _Stages:
+    """A Progress that passes on to another and keeps each stage's wall time."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self.seconds: list[tuple[str, float]] = []
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with self._inner.stage(name):
+            yield
+        self.seconds.append((name, time.perf_counter() - start))
+
+    def step(self, done: int, total: int | None = None, note: str = "") -> None:
+        self._inner.step(done, total, note)
+
+
+def _choose_candidates(target: Target, wanted: Sequence[str], arch: str) -> tuple[Candidate, ...]:
+    """The target's candidates for an architecture, or those the user names."""
+    offered = target.candidates_for(arch)
+    names = [item.name for item in offered]
+    for name in wanted:
+        if name not in names:
+            raise UsageError(f"target '{target.name}' has no candidate '{name}'", fix=suggestion(name, names))
+    return tuple(item for item in offered if not wanted or item.name in wanted)
+
+
+def _refuse_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, got {value}")
+
+
+def _refuse_output(destination: Path, overwrite: bool) -> None:
+    """Refuse early what could not be written at the end."""
+    from ..bundle.write import refuse_destination
+
+    refuse_destination(destination, overwrite)
+    parent = destination.absolute().parent
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"the folder '{parent}' cannot be written to", fix="Choose another place with -o.")
+
+
+def _datasets(
+    model: Source,
+    data: str | None,
+    calibration_data: str | None,
+    preprocess: str | None,
+    samples: int,
+    calibration_samples: int,
+) -> tuple[Dataset, Dataset | None]:
+    """The samples to check on (without data: the model's example), and those to calibrate with (real data, or None)."""
+    from ..data.dataset import Dataset
+    from ..data.load import load_data
+
+    given = load_data(data, model.inputs, preprocess=preprocess) if data else None
+    other = load_data(calibration_data, model.inputs, preprocess=preprocess) if calibration_data else given
+    checked = given.take(samples) if given else Dataset.from_example(model.example)
+    return checked, other.take(calibration_samples) if other else None
+
+
+def _refuse_rules(rules: Accuracy, offered: Sequence[Candidate], has_labels: bool) -> None:
+    """Refuse a metric without its labels, and a precision without a tolerance."""
+    from ..accuracy.metric import make_metric
+
+    for candidate in offered:
+        rules.tolerance(candidate.precision)
+    if rules.metric is not None and make_metric(rules.metric).needs_labels and not has_labels:
+        raise UsageError(
+            f"metric '{rules.metric}' needs labels, and the data have none",
+            fix="Add an array 'labels' to the .npz, or use a metric against PyTorch: agreement, cosine, sqnr_db, mse.",
+        )
+
+
+def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
+    """No candidate is left: raise the error that tells the user most."""
+    lines = [f"{item.candidate.name}: {item.why_not}" for item in assessed]
+    missed = [item for item in assessed if item.check is not None]
+    if missed:
+        from ..pipeline.diagnose import divergence_lines
+
+        closest = max(missed, key=lambda item: item.check.parity.sqnr_db if item.check else 0.0)
+        metric = job.accuracy.metric
+        failed_metric = closest.check is not None and closest.check.parity.passed
+        if metric and failed_metric:
+            raise AccuracyError(
+                f"no candidate holds {metric} within {job.accuracy.max_drop:g}",
+                details=lines,
+                fix="Allow a larger --max-drop, or give more calibration data.",
+            )
+        raise ParityError(
+            "no candidate computes what the reference computes, within its tolerance",
+            details=[*lines, *(divergence_lines(closest.built, job) if closest.built else ())],
+            fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15.",
+        )
+    errors = [item.error for item in assessed if item.error is not None]
+    if errors and all(isinstance(error, PlacementError) for error in errors):
+        raise errors[0]  # the others say the same of other precisions
+    for kind in (PlacementError, EngineError):
+        for item in assessed:
+            if isinstance(item.error, kind):
+                if len({str(other.error) for other in assessed}) == 1:  # one cause for all: said once
+                    raise item.error
+                first = item.error  # its details are the nodes and the engine's reasons
+                raise kind(
+                    f"no candidate of target '{job.target.name}' can be used",
+                    details=[*lines, *first.details],
+                    fix=first.fix,
+                )
+    raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
+
+
+def _race(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[list[Variant], Variant | None]:
+    """The variants that were measured to the end, the best first; and fp32's best.
+
+    Where this machine cannot stand for the device nothing is measured.
+    """
+    from ..pipeline.race import contenders, fp32_baseline, race
+
+    variants = [variant for item in assessed if item.passed for variant in item.variants]
+    if not variants:
+        return [], None
+    baseline = fp32_baseline(variants)
+    return race(contenders(variants), baseline, job, max_time_s), baseline
+
+
+def _pick(
+    assessed: list[Assessed], finalists: list[Variant], job: Job
+) -> tuple[Assessed, list[Assessed], list[Variant]]:
+    """The candidate of the fastest finalist that holds the accuracy with that one's own session options.
+
+    Without finalists the profile's order decides.
+
+    Returns:
+        The pick, all candidates as they now stand, and the finalists that are left.
+
+    Raises:
+        ParityError: none of the finalists holds it.
+    """
+    if not finalists:
+        return next(item for item in assessed if item.passed), assessed, []
+    standing, lines = list(assessed), []
+    for place, variant in enumerate(finalists):
+        index = next(i for i, item in enumerate(standing) if variant in item.variants)
+        item = standing[index]
+        confirmed = confirm(item, variant, job)
+        if confirmed.passed:
+            standing[index] = confirmed
+            return confirmed, standing, finalists[place:]
+        lines.append(f"{item.candidate.name} with {dict(variant.options)}: {confirmed.why_not}")
+        standing[index] = replace(
+            item, variants=tuple(other for other in item.variants if other is not variant), note=lines[-1]
+        )
+    raise ParityError("no candidate holds the accuracy with the session options that make it fast", details=lines)
+
+
+def _table(assessed: Sequence[Assessed], picked: Assessed, baseline: Variant | None) -> tuple[CandidateResult, ...]:
+    """Every candidate's result: the pick first, then the others by p50, those that are out last."""
+
+    def order(item: Assessed) -> tuple[bool, bool, bool, float]:
+        variant = item.best
+        finished = variant is not None and variant.finished
+        return item is not picked, not item.passed, not finished, variant.p50_s if variant else 0.0
+
+    return tuple(item.result(baseline) for item in sorted(assessed, key=order))
+
+
+def _samples(assessed: Sequence[Assessed]) -> dict[str, Samples]:
+    """Candidate → the raw latencies that its result states."""
+    return {item.candidate.name: item.best.samples for item in assessed if item.best is not None}
+
+
+def _fp32_size(assessed: Sequence[Assessed]) -> int | None:
+    sizes = [item.built.size_bytes for item in assessed if item.built and item.candidate.precision == "fp32"]
+    return min(sizes) if sizes else None
+
+
+def _calibration(calibration: Dataset | None, same_data: bool) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    return {"data": calibration.spec, "samples": len(calibration), "same_data_as_checked": same_data}
+
+
+def _reason(assessed: Sequence[Assessed], picked: Assessed, job: Job) -> str:
+    """One line on why this candidate, without numbers: the table has them."""
+    if not picked.variants:
+        return "the first of the profile's candidates that holds the accuracy; nothing was measured"
+    if picked.candidate.precision == "fp32":
+        behind = [item.candidate.name for item in assessed if item.passed and item.candidate.precision != "fp32"]
+        missed = [item.candidate.name for item in assessed if item.check is not None and item.error is not None]
+        why = [f"{', '.join(behind)} not faster than fp32 here"] if behind else []
+        why += [f"{', '.join(missed)} not accurate enough"] if missed else []
+        return f"not quantized: {'; '.join(why)}" if why else "the only candidate that can be used"
+    return "the fastest of the candidates that hold the accuracy"

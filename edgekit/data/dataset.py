@@ -1,0 +1,94 @@
+"""Calibration and evaluation data: samples that fit the model, gone through any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..contracts import Array, Feeds
+from ..errors import DataError
+
+
+class Sample(NamedTuple):
+    """One set of feeds, and the labels of its items: shape [B, …] for a batch of B, or None where there are none."""
+
+    feeds: Feeds
+    label: Array | None
+
+
+Fetch = Callable[[Sequence[int]], Iterable[Sample]]
+"""Indices in ascending order → those samples, in that order; every call starts anew."""
+
+
+class Dataset:
+    """A finite sequence of samples that can be gone through again and again.
+
+    Args:
+        name: short, for tables: "digits.npz".
+        spec: what the user wrote.
+        fetch: yields the samples of given indices.
+        length: number of samples.
+        has_labels: whether every sample has a label.
+        notes: what was changed or left out, one sentence each.
+
+    Raises:
+        DataError: there are no samples.
+    """
+
+    def __init__(
+        self, name: str, spec: str, fetch: Fetch, length: int, *, has_labels: bool, notes: Sequence[str] = ()
+    ) -> None:
+        if length < 1:
+            raise DataError(f"{spec} holds no samples")
+        self.name = name
+        self.spec = spec
+        self.has_labels = has_labels
+        self.notes = tuple(notes)
+        self._fetch = fetch
+        self._indices: Sequence[int] = range(length)
+
+    @classmethod
+    def from_example(cls, feeds: Feeds, spec: str = "example inputs") -> Dataset:
+        """The one sample that a source brings."""
+        kept = {name: np.asarray(array) for name, array in feeds.items()}
+        return cls(spec, spec, lambda indices: (Sample(kept, None) for _ in indices), 1, has_labels=False)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.spec!r}, {len(self)} samples{', labels' if self.has_labels else ''})"
+
+    @property
+    def note(self) -> str:
+        """All notes as one text."""
+        return "; ".join(self.notes)
+
+    def samples(self) -> Iterator[Sample]:
+        """Each sample in order. Every call starts anew.
+
+        Raises:
+            DataError: a sample cannot be read, or does not fit the model; says which.
+        """
+        return iter(self._fetch(self._indices))
+
+    def feeds(self) -> Iterator[Feeds]:
+        """Each sample's feeds in order. Every call starts anew."""
+        return (sample.feeds for sample in self.samples())
+
+    def take(self, count: int) -> Dataset:
+        """At most ``count`` samples, evenly strided over the whole, so that ordered classes are all met.
+
+        Raises:
+            DataError: ``count`` is below 1.
+        """
+        if count < 1:
+            raise DataError(f"at least 1 sample must be taken from {self.spec}, got {count}")
+        if count >= len(self):
+            return self
+        chosen = [self._indices[i * len(self) // count] for i in range(count)]
+        part = Dataset(self.name, self.spec, self._fetch, len(self), has_labels=self.has_labels, notes=self.notes)
+        part._indices = chosen
+        return part

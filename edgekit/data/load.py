@@ -1,0 +1,66 @@
+"""Calibration and evaluation data: what ``--data`` names → samples that fit the model.
+
+A `Dataset` can be gone through any number of times and holds at most one sample in memory at a time beside what the
+operating system maps in. What a model should never get (a wrong name, shape or dtype, NaN, infinity) is refused here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..contracts import TensorSpec
+from ..errors import DataError
+from .dataset import Dataset
+
+DEFAULT_LIMIT = 10_000
+
+
+def load_data(
+    spec: str,
+    inputs: tuple[TensorSpec, ...],
+    *,
+    preprocess: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Dataset:
+    """Open the data that ``spec`` names and check that it fits ``inputs``.
+
+    Args:
+        spec: an ``.npz`` file whose arrays are named as the inputs, plus optional ``labels``, first axis samples; a
+            folder of images with one sub-folder a class (``preprocess`` is needed); ``file.py:factory`` returning an
+            iterable of feeds or (feeds, label); a folder written by Hugging Face's ``save_to_disk``.
+        inputs: the model's inputs. A sample has the batch size they state, or 1 where it is free.
+        preprocess: for images: see `edgekit.data.images.parse_preprocess`.
+        limit: number of samples after which a factory's iterable is cut off.
+
+    Raises:
+        DataError: it is missing, unreadable, empty, or does not fit; says what, and what was expected.
+        UsageError: ``preprocess`` is malformed, or given for what is no image folder.
+        EngineError: a package that this form needs is not installed.
+    """
+    from . import arrow, factory, images, npz
+
+    path = Path(spec)
+    is_images = path.is_dir() and not arrow.is_arrow(path)
+    if preprocess is not None and not is_images:
+        from ..errors import UsageError
+
+        raise UsageError(f"--preprocess is for image folders; '{spec}' is none")
+    if is_images:
+        return images.load(spec, path, inputs, preprocess)
+    if path.is_dir():
+        return arrow.load(spec, path, inputs)
+    if factory.is_factory(spec):
+        return factory.load(spec, inputs, limit)
+    if not path.exists():
+        raise DataError(
+            f"there is no {spec}",
+            fix="--data takes an .npz file, an image folder, file.py:factory, or a folder written by save_to_disk",
+        )
+    if path.suffix == ".npz":
+        return npz.load(spec, path, inputs)
+    if path.suffix == ".npy" and len(inputs) == 1:
+        return npz.load(spec, path, inputs)
+    raise DataError(
+        f"{spec} is no data edgekit can read",
+        fix=f"Save it as .npz: numpy.savez('data.npz', {', '.join(f'{item.name}=…' for item in inputs)}, labels=…)",
+    )

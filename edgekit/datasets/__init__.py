@@ -1,1 +1,0 @@
-"""One module per form of data, and what they share. `edgekit.data` is the way in."""

@@ -1,0 +1,1 @@
+"""A model's way to a bundle: built, checked, repaired, timed, packed."""

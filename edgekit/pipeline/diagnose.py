@@ -1,0 +1,52 @@
+"""Where a candidate that was built here goes wrong: the first layer that diverges, in the engine that checked it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .. import plugins
+from ..accuracy.divergence import Divergence, first_divergence
+from ..contracts import Feeds, options_from
+from ..errors import EdgekitError
+from .check import checker
+from .job import Built, Job
+from .tuning import choices
+
+
+def diverging_layer(built: Built, job: Job, feeds: Feeds) -> Divergence | None:
+    """The first layer of a candidate that is farther from PyTorch than its precision allows, on one sample; or None.
+
+    Raises:
+        EngineError: the engine is not on this machine, or refuses the graph with its layers exposed.
+    """
+    candidate = built.candidate
+    shown = replace(
+        built, artifact=built.plain or built.artifact
+    )  # one that was compiled ahead of time shows no layers
+    table = choices(candidate, None, (1,), allow_fallback=job.allow_fallback).first
+    artifact, name, table_there = checker(shown, table)
+    runtime = plugins.load("runtimes", name)()
+    options = options_from(runtime.Options, table_there, f"session options of candidate '{candidate.name}'")
+    tolerance = job.accuracy.tolerance(candidate.precision)
+    return first_divergence(job.source, job.graph, artifact, runtime, options, feeds, tolerance)
+
+
+SAMPLES = 8
+"""Samples to look for one that misses: not every sample need overflow."""
+
+
+def divergence_lines(built: Built, job: Job) -> list[str]:
+    """Lines that name the first diverging layer of a candidate that missed its parity, with its PyTorch module.
+
+    Where the walk itself is impossible (an engine refuses the graph with its layers exposed), the line says that.
+    """
+    candidate = built.candidate
+    samples = job.expected.first(SAMPLES)
+    try:
+        for sample in samples:
+            found = diverging_layer(built, job, sample.feeds)
+            if found is not None:
+                return [f"{candidate.name}, {found}"]
+    except EdgekitError as error:
+        return [f"{candidate.name}: the first layer to diverge cannot be found: {error.what}"]
+    return [f"{candidate.name}: no layer diverges on the first {len(samples)} samples"]

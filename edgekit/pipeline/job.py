@@ -1,0 +1,113 @@
+"""What an export works on: the job that all candidates share, what was built, how it was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..accuracy.expected import ReferenceRun
+from ..accuracy.rules import Accuracy
+from ..analysis.sensitivity import Rankings
+from ..context import PassContext
+from ..contracts import Artifact, PassRecord, Progress
+from ..results import MetricReport, ParityReport, SameGraph
+from ..target.needs import StandIn, emulator_of
+from ..target.profile import Candidate, Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ..data.dataset import Dataset
+    from ..sources.source import Source
+    from .site import Site
+
+
+GOLDEN_SAMPLES = 4
+"""The first samples go into the bundle, with the reference's outputs for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every candidate of one export shares."""
+
+    target: Target
+    source: Source
+    graph: ir.Model  # after the shared passes; candidates work on clones
+    expected: ReferenceRun
+    calibration: Dataset | None
+    accuracy: Accuracy
+    site: Site  # where candidates are checked and timed
+    workdir: Path
+    progress: Progress
+    allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device
+    rankings: Rankings = field(default_factory=Rankings)
+    ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)  # see PassContext.ranges
+    built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them
+    dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # see PassContext.dimensions
+
+    def emulator_of(self, candidate: Candidate) -> str | None:
+        """What stands for the device where the candidate is checked; None: nothing does, or the engine is silent."""
+        return emulator_of(candidate.runtime) if self.site.is_here else None
+
+    def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
+        """What passes and exporters may look at for an engine."""
+        data = self.calibration
+        return PassContext(
+            arch=self.site.arch,
+            runtime=runtime,
+            calibration=data.feeds if data is not None else None,
+            calibration_samples=len(data) if data is not None else 0,
+            keep_float=keep_float,
+            target=self.target.name,
+            device="" if self.target.measure.fallback else self.target.measure.device,
+            allow_fallback=self.allow_fallback,
+            workdir=self.workdir,
+            progress=self.progress,
+            ranges=self.ranges,
+            dimensions=self.dimensions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A candidate's artifact on disk, and how it came about."""
+
+    candidate: Candidate
+    artifact: Artifact
+    directory: Path  # holds the artifact's files and nothing else
+    records: tuple[PassRecord, ...]
+    info: Mapping[str, Any]  # what the exporter says it did
+    keep_float: frozenset[str]
+    size_bytes: int  # of every file of the artifact
+    operators: frozenset[str] = frozenset()  # of the graph that the exporter was given
+    digest: str = ""  # of every file of the artifact
+    stand_in: StandIn | None = None  # what checks it here in place of its own engine; None: its own does
+    plain: Artifact | None = None  # the same graph as ONNX, where the engine emulates its device
+    steps: Mapping[str, float] = field(default_factory=dict)  # of ``plain``: output → step of its quantization
+
+    @property
+    def placement(self) -> Mapping[str, int] | None:
+        """Device → number of the graph's nodes, where it was compiled ahead of time: it is few nodes afterwards."""
+        found: Mapping[str, int] | None = self.info.get("placement")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How a candidate did against the reference."""
+
+    parity: ParityReport
+    metric: MetricReport | None
+    golden_db: float  # signal-to-noise ratio over the first `GOLDEN_SAMPLES` alone
+    same_graph: SameGraph | None = None  # against the CPU on the same graph, where the device is emulated
+
+    @property
+    def miss(self) -> str | None:
+        """Why it is not accurate enough, or None where it is."""
+        if not self.parity.passed:
+            return "parity: " + "; ".join(self.parity.misses)
+        if self.metric and self.metric.max_drop is not None and self.metric.drop > self.metric.max_drop:
+            return f"{self.metric.name} drops by {self.metric.drop:.4g}, allowed {self.metric.max_drop:g}"
+        return None

@@ -1,0 +1,225 @@
+"""The picked candidate → a bundle that has passed its own self-test."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import plugins
+from ..accuracy.same_graph import same_graph_text
+from ..bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
+from ..bundle.readme import bundle_readme
+from ..contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, install_on, options_from
+from ..measure.engines import installed_version
+from ..target.needs import takes_program
+from ..target.profile import machine
+from ..units import latency as shown
+from ..version import __version__
+from .assess import Assessed, why_not_measured
+from .job import GOLDEN_SAMPLES, Built, Check, Job
+
+if TYPE_CHECKING:
+    from .race import Variant
+
+GOLDEN_MARGIN_DB = 6.0
+"""The self-test allows twice the error measured here: other CPUs add numbers up in another order."""
+MAX_GOLDEN_DB = 100.0
+"""No self-test asks for more than float32 holds on every machine; equal outputs would have an infinite ratio here."""
+_MAKERS = (
+    "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "openvino",
+    "nncf", "transformers", "numpy",
+)  # fmt: skip
+"""Distributions whose versions the manifest tells."""
+
+
+def pack_bundle(
+    picked: Assessed,
+    finalists: Sequence[Variant],
+    job: Job,
+    shared_passes: Sequence[PassRecord],
+    destination: Path,
+    overwrite: bool,
+) -> tuple[Bundle, str]:
+    """Write the bundle and run its self-test, in a fresh process, before it appears at ``destination``.
+
+    Args:
+        picked: the candidate; was built and checked.
+        finalists: what was measured to the end, the best first; empty where nothing was measured here.
+        job: the export.
+        shared_passes: records of the passes that every candidate shares.
+        destination: the bundle's folder.
+        overwrite: replace a bundle that is there.
+
+    Returns:
+        The bundle, and the line its self-test printed.
+
+    Raises:
+        ParityError: the bundle's self-test failed.
+        OutputError: ``destination`` cannot be written.
+    """
+    built, outcome = picked.built, picked.check
+    assert built is not None and outcome is not None, "a picked candidate was built and checked"
+    measured = next((item for item in finalists if item.built is built), None)
+    runtime_class = plugins.load("runtimes", picked.candidate.runtime)
+    runtime = runtime_class()
+    golden = job.expected.first(GOLDEN_SAMPLES)
+    emulator = job.emulator_of(picked.candidate)
+    parity = outcome.parity
+    options = dict(measured.options if measured else picked.options or {})
+    glue = _glue(runtime, built, options)
+    install = install_on(runtime, job.target.device_arch())
+    other = built.stand_in
+    other_class = None if other is None else plugins.load("runtimes", other.runtime)
+    substitute = None
+    if other is not None and other_class is not None:
+        reason = why_not_measured(picked, job) or ""
+        substitute = Substitute(other.runtime, other.version, other_class.install, reason, other.options)
+    manifest = Manifest(
+        name=destination.name.removesuffix(".edgekit"),
+        target=job.target.name,
+        arch=job.target.arch,
+        precision=picked.candidate.precision,
+        runtime=EngineUse(
+            name=runtime.name,
+            version=picked.version,
+            options=options,
+            install=glue.install or install,
+        ),
+        artifact_file=f"model/{built.artifact.path.relative_to(built.directory).as_posix()}",
+        artifact_format=built.artifact.format,
+        inputs=built.artifact.inputs,
+        outputs=built.artifact.outputs,
+        placement=dict(picked.placement or {}),
+        parity={**parity.to_json(), **_emulated(outcome, emulator)},
+        metric=outcome.metric.to_json() if outcome.metric else None,
+        passes=built.records if takes_program(picked.candidate) else (*shared_passes, *built.records),
+        source={**job.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
+        calibration={"data": job.calibration.spec, "samples": len(job.calibration)} if job.calibration else None,
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        checked_with=substitute,
+    )
+    tested: list[str] = []
+    bundle = write_bundle(
+        destination,
+        manifest=manifest,
+        model_dir=built.directory,
+        golden=[(sample.feeds, sample.expected) for sample in golden],
+        golden_tolerance=_golden_tolerance(outcome.golden_db, parity.tolerance),
+        readme=bundle_readme(
+            name=manifest.name,
+            target=job.target.name,
+            engine=f"{runtime.name} {manifest.runtime.version}".rstrip(),
+            install=manifest.runtime.install,
+            precision=picked.candidate.precision,
+            inputs=manifest.inputs,
+            outputs=manifest.outputs,
+            parity=_parity_line(picked, job, emulator),
+            measured=_measured_line(measured, picked, job),
+            substitute=substitute,
+            note=getattr(runtime, "note", "") if install == runtime.install else "",
+            device=getattr(runtime, "on_the_device", ""),
+            app=glue.readme,
+        ),
+        runtime_module_file=Path(inspect.getfile(runtime_class)),
+        runtime_class=runtime_class.__qualname__,
+        substitute_module_file=None if other_class is None else Path(inspect.getfile(other_class)),
+        layers=_layers(built, job),
+        app=glue.files,
+        overwrite=overwrite,
+        check=lambda written: tested.append(job.site.self_test(written.path, substitute=other is not None)),
+    )
+    return bundle, tested[0]
+
+
+def _glue(runtime: Runtime, built: Built, options: Mapping[str, Any]) -> AppGlue:
+    if not isinstance(runtime, Embeddable):
+        return AppGlue({}, "")
+    return runtime.app_glue(
+        built.artifact, options_from(runtime.Options, options, f"options of runtime '{runtime.name}'")
+    )
+
+
+def _layers(built: Built, job: Job) -> bytes:
+    """Of the artifact's own graph; where its format is not ONNX, of the graph it was converted from."""
+    import onnx_ir as ir
+
+    from ..analysis.layers import layers_json
+
+    model = ir.load(built.artifact.path) if built.artifact.path.suffix == ".onnx" else job.graph
+    return layers_json(model, job.expected.first(1)[0].feeds)
+
+
+def _golden_tolerance(measured_db: float, allowed: Tolerance) -> Tolerance:
+    """What the self-test holds: twice the error measured on the golden samples, or the target's bound if wider."""
+    return Tolerance(sqnr_db=min(measured_db - GOLDEN_MARGIN_DB, _as_sqnr_db(allowed), MAX_GOLDEN_DB))
+
+
+def _as_sqnr_db(tolerance: Tolerance) -> float:
+    """The weakest SQNR in dB that a tolerance allows: SQNR = −20·log10(relative L2), from their definitions."""
+    from math import inf, log10
+
+    bounds = [] if tolerance.sqnr_db is None else [tolerance.sqnr_db]
+    if tolerance.rel_l2 is not None:
+        bounds.append(-20 * log10(tolerance.rel_l2) if tolerance.rel_l2 > 0 else inf)
+    return min(bounds, default=inf)
+
+
+def _emulated(outcome: Check, emulator: str | None) -> dict[str, Any]:
+    """What the manifest tells of the parity where an emulator stood for the device."""
+    if emulator is None:
+        return {}
+    same = outcome.same_graph
+    return {"emulated": emulator, "same_graph": same.to_json() if same else None}
+
+
+def _parity_line(picked: Assessed, job: Job, emulator: str | None) -> str:
+    assert picked.check is not None
+    parity, metric = picked.check.parity, picked.check.metric
+    text = (
+        f"Checked against {parity.reference} on {parity.samples} samples: "
+        f"relative L2 error {parity.rel_l2:.2g} (SQNR {parity.sqnr_db:.1f} dB)."
+    )
+    if metric:
+        text += f" {metric.name}: {metric.value:.4f} (reference {metric.reference:.4f})."
+    stand_in = picked.built.stand_in if picked.built else None
+    if stand_in is not None:
+        text += f" Checked with {stand_in.runtime} {stand_in.version} on {machine()}, not in the engine itself."
+    elif emulator:
+        same = picked.check.same_graph
+        text += f" Verified on the emulator ({emulator}), not on the device"
+        text += f": {same_graph_text(same)}." if same else "."
+    elif not job.site.is_device:
+        text += f" Checked on {machine()}, not on the device."
+    return text
+
+
+def _measured_line(measured: Variant | None, picked: Assessed, job: Job) -> str:
+    if job.emulator_of(picked.candidate):
+        return "Verified on the emulator; latency needs a device, so none was measured, and `run.py bench` refuses to."
+    if measured is None:
+        return f"Latency was not measured: {why_not_measured(picked, job)}."
+    latency = measured.latency()
+    device, told = job.site.facts, measured.in_force
+    name = ", ".join(filter(None, (device["board"] or device["cpu"] or device["machine"], device.get("browser"))))
+    where = told.get("gpu") or f"{name}, {told.get('threads')} threads"
+    return (
+        f"{'Measured where it was exported' if job.site.is_here else 'Measured on the device'} "
+        f"({where}): p50 {shown(latency.p50_s.value)} "
+        f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
+        f"{latency.n} runs in {latency.processes} processes)."
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what made the bundle; those not installed are left out."""
+    found = {"edgekit": __version__, "python": platform.python_version()}
+    for name in _MAKERS:
+        version = installed_version(name)
+        if version is not None:
+            found[name] = version
+    return found

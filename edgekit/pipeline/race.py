@@ -1,0 +1,238 @@
+"""The fastest wins, measured: a short look at every candidate, then fresh interleaved processes for the contenders.
+
+Screening: one process a candidate, every combination of its session options, a few runs each. Candidates are looked at
+minutes apart, and a machine may run at half its speed in between, so this decides only who cannot win.
+
+Race: the best of them, and the fastest fp32 candidate to compare with, are measured in several fresh processes each. In
+every process round all of them are open at once and take turns in short blocks, so that a slow minute of the machine
+hits all alike: the ratio of two medians of one round is known far better than either median. After the first round
+those that are clearly slower leave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..contracts import Array
+from ..devices.local import Worker
+from ..errors import EngineError
+from ..measure.statistics import Estimate, mean_interval, percentile, ratio_by_clock, summarize
+from ..results import Latency
+from .check import open_worker
+from .job import Built, Job
+from .tuning import Choices, explore
+
+SCREENING_RATIO = 1.6
+"""A variant whose screening p50 is above this multiple of the best one's does not take part in the race."""
+MAX_CONTENDERS = 6
+RACE_RATIO = 1.3
+"""A variant whose p50 is above this multiple of the best one's in the first round of the race leaves it."""
+MAX_FINALISTS = 4
+PRECISION = 0.05
+"""Rounds go on until the winner's gain over fp32 is known to ± this share of it, or `MORE_S` seconds are spent."""
+MORE_S = 8.0
+GAIN_LEVEL = 0.985
+"""Level of the gain's interval. It is stated for the winner of several, after looking at it each round until it was
+narrow; both cost coverage. At this level the true gain lies within it 95 % of the time (`benchmarks/intervals.py`)."""
+SCREEN_S = 0.25
+"""Seconds of timed runs a variant in the screening; at least `SCREEN_RUNS` runs, whatever they take."""
+SCREEN_RUNS = 12
+BLOCK_S = 0.12
+BLOCKS = 6
+"""Blocks a contender in each process of the final; each block at least `BLOCK_RUNS` runs."""
+BLOCK_RUNS = 4
+
+
+@dataclass(eq=False)
+class Variant:
+    """A built candidate with one combination of session options, and its samples."""
+
+    built: Built
+    options: Mapping[str, Any]
+    screening_s: Array = field(default_factory=lambda: np.empty(0))  # seconds a run, [runs]
+    blocks: list[list[Array]] = field(default_factory=list)  # [process][block] → seconds a run
+    in_force: Mapping[str, Any] = field(default_factory=dict)
+    left: bool = False  # it left the race after the first round
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was measured to the end."""
+        return bool(self.blocks) and not self.left
+
+    @property
+    def clock_s(self) -> float:
+        """The step of the engine's own clock in seconds, see `WorkerInfo.clock_s`."""
+        return float(self.in_force.get("clock") or 0.0)
+
+    @property
+    def samples(self) -> list[list[Array]]:
+        """What its latency is computed from: ``[process][block]`` of the race, else of the screening."""
+        return self.blocks or [[self.screening_s]]
+
+    @property
+    def p50_s(self) -> float:
+        """The geometric mean of its processes' medians, as in `statistics.percentile_interval`."""
+        medians = [percentile(np.concatenate(process), 0.5) for process in self.samples]
+        return float(np.exp(np.mean(np.log(np.maximum(medians, 1e-9)))))
+
+    def latency(self, baseline: Variant | None = None) -> Latency:
+        """Percentiles with intervals over all that was sampled in the last round it took part in.
+
+        Args:
+            baseline: the fp32 variant to compare with; None: nothing is compared.
+        """
+        summary = summarize(self.samples)
+        # A short round of a slow model may be too correlated to say more than between which runs its median lies.
+        everything = np.concatenate([block for process in self.samples for block in process])
+        bounds = Estimate(self.p50_s, float(everything.min()), float(everything.max()))
+        return Latency(
+            p50_s=(summary.p50 or bounds).widened(self.clock_s),
+            p90_s=summary.p90 and summary.p90.widened(self.clock_s),
+            n=summary.n,
+            processes=len(self.samples),
+            screening=not self.finished,
+            speedup=None if baseline is None else speedup(self, baseline),
+        )
+
+
+def speedup(variant: Variant, baseline: Variant) -> Estimate | None:
+    """How many times as fast as ``baseline``: its p50 ÷ the variant's, round by round, and Student's t interval.
+
+    The interval is one at `GAIN_LEVEL`, which holds the gain 95 % of the time in the race that picks by it. None where
+    the two did not share at least two rounds of the race.
+    """
+    gain = _gain(variant, baseline)
+    clock_s = max(variant.clock_s, baseline.clock_s)
+    return gain and ratio_by_clock(gain, (variant.p50_s, baseline.p50_s), clock_s)
+
+
+def _gain(variant: Variant, baseline: Variant) -> Estimate | None:
+    """The same of the runs alone, whatever clock they were read from."""
+    if variant is baseline or not (variant.finished and baseline.finished):
+        return None
+    medians = [[percentile(np.concatenate(process), 0.5) for process in item.blocks] for item in (baseline, variant)]
+    ratios = [theirs / max(ours, 1e-9) for theirs, ours in zip(*medians, strict=True)]
+    return mean_interval(ratios, GAIN_LEVEL) if len(ratios) > 1 else None
+
+
+def is_slower(variant: Variant, baseline: Variant) -> bool:
+    """Whether it is slower than ``baseline`` beyond doubt: by the race, else far behind in the screening."""
+    gain = speedup(variant, baseline)
+    if gain is not None:
+        return gain.high < 1
+    if variant is baseline or variant.finished:
+        return False
+    ours, theirs = (percentile(item.screening_s, 0.5) for item in (variant, baseline))
+    return ours - variant.clock_s > RACE_RATIO * (theirs + baseline.clock_s)
+
+
+def screen(built: Built, given: Choices, worker: Worker, warmup_s: float) -> tuple[list[Variant], list[str]]:
+    """Time combinations of session options shortly (`tuning.explore`), in a worker that is open with the first of them.
+
+    Returns:
+        Those that were timed, and a line for each that the engine refused.
+    """
+    screened: list[Variant] = []
+    refused: list[str] = []
+
+    def measure(options: dict[str, Any]) -> float | None:
+        if options != given.first:
+            try:
+                worker.reopen(options)
+            except EngineError as error:
+                changed = [f"{key} = {value}" for key, value in options.items() if value != given.first[key]]
+                refused.append(f"not with {changed[-1]}: {error.what}")
+                return None
+        samples = worker.measure(seconds=SCREEN_S, min_runs=SCREEN_RUNS, warmup_s=min(warmup_s, SCREEN_S))
+        screened.append(Variant(built, options, samples, in_force=worker.info.in_force))
+        return screened[-1].p50_s
+
+    explore(given, measure)
+    return screened, refused
+
+
+def contenders(variants: Sequence[Variant]) -> list[Variant]:
+    """The variants that may be the fastest: not far from the best in the screening, the best first."""
+    ranked = sorted(variants, key=lambda item: item.p50_s)
+    limit = ranked[0].p50_s * SCREENING_RATIO if ranked else 0.0
+    return [item for item in ranked if item.p50_s <= limit][:MAX_CONTENDERS]
+
+
+def fp32_baseline(variants: Sequence[Variant]) -> Variant | None:
+    """The fastest variant in fp32 in the screening: what the others' gain is stated against."""
+    plain = [item for item in variants if item.built.candidate.precision == "fp32"]
+    return min(plain, key=lambda item: item.p50_s, default=None)
+
+
+def race(entrants: Sequence[Variant], baseline: Variant | None, job: Job, max_time_s: float) -> list[Variant]:
+    """Measure in interleaved blocks, in several fresh processes each; fills the variants' ``blocks``.
+
+    As many rounds as the target states, and more on a machine where they disagree (`PRECISION`). Stops early, after a
+    whole round, when ``max_time_s`` is spent.
+
+    Args:
+        entrants: those that may win.
+        baseline: takes part to the end, whatever its time; may be among the entrants.
+        job: the export.
+        max_time_s: seconds.
+
+    Returns:
+        Those that were measured to the end, the fastest first.
+    """
+    start, processes = time.monotonic(), max(1, job.target.measure.processes)
+    racing = [*entrants, *([baseline] if baseline is not None and baseline not in entrants else [])]
+    enough_s = math.inf  # when the rounds that the target states were over, and what may be spent on more
+    for number in itertools.count(1):
+        _round(racing, job)
+        if number == 1:
+            racing = _leave(racing, baseline)
+        job.progress.step(number, max(number, processes), "measuring the contenders")
+        ranked, now = sorted(racing, key=lambda variant: variant.p50_s), time.monotonic()
+        if number == processes:
+            enough_s = now + MORE_S
+        done = number >= processes and precise(ranked[0], baseline)
+        if done or now > enough_s or now - start > max_time_s:
+            return ranked
+    raise AssertionError("the loop ends")
+
+
+def precise(winner: Variant, baseline: Variant | None) -> bool:
+    """Whether more rounds are not needed to know the winner's gain to `PRECISION`; without a rival there is none.
+
+    More rounds do not help against the steps of a clock.
+    """
+    gain = None if baseline is None else _gain(winner, baseline)
+    return gain is None or gain.relative_error <= PRECISION
+
+
+def _round(racing: Sequence[Variant], job: Job) -> None:
+    """One fresh process each, all open at once, in turns."""
+    warmup_s = job.target.measure.warmup_s
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for variant in racing:
+            workers.append((variant, stack.enter_context(open_worker(variant.built, job, variant.options))))
+            variant.blocks.append([])
+        for block in range(BLOCKS):
+            # Who goes first changes from block to block, so that nobody always follows the same neighbour.
+            turn = block % len(workers)
+            for variant, worker in workers[turn:] + workers[:turn]:
+                warm = warmup_s if block == 0 else BLOCK_S / 4
+                variant.blocks[-1].append(worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm))
+
+
+def _leave(racing: Sequence[Variant], baseline: Variant | None) -> list[Variant]:
+    """Mark those that are out after the first round as such; return the others and the baseline."""
+    ranked = sorted(racing, key=lambda variant: variant.p50_s)
+    for rank, variant in enumerate(ranked):
+        slow = variant.p50_s > ranked[0].p50_s * RACE_RATIO or rank >= MAX_FINALISTS
+        variant.left = slow and variant is not baseline
+    return [variant for variant in racing if not variant.left]

@@ -1,0 +1,1 @@
+"""What passes that quantize share: plans, QDQ, calibration, ranges."""

@@ -1,0 +1,1 @@
+"""Target profiles: what they state, how they are read, what they need of this machine."""

@@ -1,0 +1,119 @@
+"""float16 ends at 65504: the layer that passes it is named and stays in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgekit.analysis.overflow import find_overflows
+from edgekit.graph import MODULE_PATH
+from edgekit.testing.passes import graph_of
+
+TEXT = """(float[2] x, float[2] big, float[2] mask) => (float[2] y)
+{ a = Mul (x, big) b = Neg (a) c = Add (x, mask) y = Add (b, c) }"""
+
+
+def graph() -> ir.Model:
+    lowest = np.array([np.finfo(np.float32).min, -np.inf], np.float32)  # stand for −∞: no layer computes them
+    model = graph_of(TEXT, {"big": np.array([1e4, 1.0], np.float32), "mask": lowest})
+    for node, path in zip(model.graph, ("encoder.up", "", "encoder.mask", "head"), strict=True):
+        if path:
+            node.metadata_props[MODULE_PATH] = path
+    return model
+
+
+def test_the_nodes_that_make_and_read_what_is_too_large() -> None:
+    found = find_overflows(graph(), [{"x": np.ones(2, np.float32)}, {"x": np.full(2, 9.0, np.float32)}])
+    assert [(item.tensor, item.largest, item.module) for item in found] == [
+        ("a", 9e4, "encoder.up"),
+        ("b", 9e4, "Neg_1"),
+    ]
+    assert found[0].nodes == ("Mul_0", "Neg_1")
+    assert found[1].nodes == ("Neg_1", "Add_3")
+
+
+def test_numbers_that_fit_are_no_overflow() -> None:
+    assert find_overflows(graph(), [{"x": np.ones(2, np.float32)}]) == []
+
+
+def test_an_input_that_is_too_large_keeps_its_readers() -> None:
+    (first, *_) = find_overflows(graph(), [{"x": np.full(2, 1e5, np.float32)}])
+    assert (first.tensor, first.module, first.nodes) == ("x", "", ("Mul_0", "Add_2"))
+
+
+NET = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, gain):
+        super().__init__()
+        self.up, self.down = nn.Linear(16, 16), nn.Linear(16, 16)
+        with torch.no_grad():
+            self.up.weight.mul_(gain)
+            self.down.weight.div_(gain)
+
+    def forward(self, x):
+        # ONNX Runtime's CPU provider moves float16 as such, and computes it in float32: what is moved, overflows.
+        return self.down(self.up(x).relu().unflatten(1, (4, 4)).transpose(1, 2).flatten(1))
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(Block(1.0), Block(2e5), Block(1.0)).eval(), 8 * torch.randn(2, 16)
+"""
+TARGET = """
+name = "half"
+extends = "cpu-base"
+description = "float16 on the CPU"
+[[candidates]]
+name = "fp16"
+precision = "fp16"
+passes = [{ name = "convert_float16" }]
+"""
+
+
+@pytest.mark.slow
+def test_an_export_keeps_the_overflowing_layer_in_float32(tmp_path: Path) -> None:
+    """The middle block reaches 4e5. Real export, real engine; the bundle's own self-test is part of it."""
+    from edgekit import export
+
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "half.toml").write_text(TARGET)
+    result = export(
+        f"{tmp_path}/net.py:build", target=tmp_path / "half.toml", output=tmp_path / "net.edgekit", max_time_s=3
+    )
+    pick = result.pick
+    assert pick.note is not None
+    overflow, before = pick.note.split("; ", 1)
+    assert overflow.endswith("nodes (1.up, 1) left in float32: values reach 3.42e+05 in 1.up, float16 ends at 65504")
+    assert before.startswith("all fp16 had -inf dB (parity: output 'output' is nan where the reference is")
+    assert pick.parity is not None
+    assert pick.parity.sqnr_db > 60
+    graph = ir.load(tmp_path / "net.edgekit" / "model" / "model.onnx").graph
+    types = {value.name: value.dtype for value in graph.initializers.values()}
+    assert ir.DataType.FLOAT16 in types.values()
+    kept = [node for node in graph if node.name in pick.kept_float]
+    assert {item.dtype for node in kept for item in node.outputs} == {ir.DataType.FLOAT}
+
+
+@pytest.mark.slow
+def test_what_overflows_inside_an_operator_is_found_in_the_run_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if float32 had shown nothing: the first node that is not finite, and its readers, try by try."""
+    from edgekit import export
+    from edgekit.analysis import overflow
+
+    monkeypatch.setattr(overflow, "find_overflows", lambda *arguments: [])
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "half.toml").write_text(TARGET)
+    result = export(
+        f"{tmp_path}/net.py:build", target=tmp_path / "half.toml", output=tmp_path / "net.edgekit", max_time_s=3
+    )
+    assert result.pick.note is not None
+    assert " left in float32: " in result.pick.note
+    assert "overflows float16; all fp16 had -inf dB" in result.pick.note
+    assert {"linear_2", "linear_3"} <= set(result.pick.kept_float)

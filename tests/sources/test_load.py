@@ -1,0 +1,570 @@
+"""What the user names → a Source: every form of `SOURCE`, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnx.helper as oh
+import pytest
+import torch
+
+from edgekit.errors import EdgekitError, SourceError, UsageError
+from edgekit.sources.load import load_source
+from edgekit.sources.source import Source
+
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, width, 3)
+        self.norm = torch.nn.BatchNorm2d(width)
+    def forward(self, image):
+        return torch.relu(self.norm(self.conv(image)))
+
+def build(width: int = 4, name: str = "x"):
+    return Net(width), torch.randn(1, 3, 8, 8)
+
+def bare():
+    return Net()
+
+def broken(channels=1):
+    if channels != 3:
+        raise ValueError(f"expected 3 channels, got {channels}")
+
+def half():
+    return Net().half(), (torch.randn(1, 3, 8, 8, dtype=torch.float16),)
+
+def klass():
+    return Net
+
+constant = 3
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "net.py"
+    path.write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def refusal(spec: object, kind: type[EdgekitError] = SourceError, **options: object) -> str:
+    with pytest.raises(kind) as caught:
+        load_source(spec, **options)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+class Returns(torch.nn.Module):
+    """Returns whatever a function makes of x."""
+
+    def __init__(self, make: object) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.make(x)  # type: ignore[operator]
+
+
+def names_of(make: object) -> list[str]:
+    return [item.name for item in load_source((Returns(make), torch.randn(2, 3))).outputs]
+
+
+# Factories
+
+
+def test_factory_with_parameters(net: Path) -> None:
+    source = load_source("net.py:build?width=6")
+    assert (source.kind, source.name, source.description) == ("factory", "build", "Net")
+    assert [str(item) for item in source.inputs] == ["image float32 1x3x8x8"]
+    assert [str(item) for item in source.outputs] == ["output float32 1x6x6x6"]
+    assert source.parameters == 6 * 3 * 9 + 6 + 6 + 6
+    assert source.module is not None and not source.module.training
+    with torch.no_grad():
+        want = source.module(torch.from_numpy(source.example["image"])).numpy()
+    np.testing.assert_array_equal(source.forward(source.example)["output"], want)
+
+
+def test_factory_in_a_package(net: Path) -> None:
+    assert load_source("net:build").parameters == load_source(f"{net}:build").parameters
+
+
+def test_what_a_factory_prints_stays_off_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loud.py").write_text(
+        "import torch\nprint('import')\nclass L(torch.nn.Linear):\n"
+        "    def forward(self, x):\n        print('forward')\n        return super().forward(x)\n"
+        "def build():\n    print('build')\n    return L(2, 2), torch.ones(1, 2)\n"
+    )
+    source = load_source(f"{tmp_path / 'loud.py'}:build")
+    source.forward(source.example)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "import" in said.err and "build" in said.err and "forward" in said.err
+
+
+def test_a_wrong_name_gets_the_nearest(net: Path) -> None:
+    assert refusal("net.py:biuld") == "net.py has no 'biuld'. Did you mean 'build'?"
+    assert "there is no file nte.py. Did you mean 'net.py'?" in refusal("nte.py:build")
+    assert "there is no Python module 'nosuch'" in refusal("nosuch.module:build")
+    assert "net.py:constant is a int, not a function" in refusal("net.py:constant")
+
+
+def test_a_file_alone_lists_what_it_offers(net: Path) -> None:
+    message = refusal("net.py")
+    assert "'net.py' does not say what to call" in message
+    assert "\n  net.py:build\n" in message
+
+
+def test_a_factory_that_raises_shows_its_own_lines(net: Path) -> None:
+    message = refusal("net.py:broken?channels=1")
+    assert message.splitlines()[0] == "net.py:broken raised ValueError at net.py:20: expected 3 channels, got 1:"
+    assert message.splitlines()[1].strip().startswith("net.py:20 in broken: raise ValueError")
+    assert len(message.splitlines()) == 2  # none of edgekit's frames
+
+
+def test_a_file_with_an_error_in_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def build(:\n")
+    assert "cannot be read as Python" in refusal(f"{tmp_path / 'bad.py'}:build")
+    (tmp_path / "missing.py").write_text("import no_such_package_at_all\n")
+    assert "raised ModuleNotFoundError" in refusal(f"{tmp_path / 'missing.py'}:build")
+
+
+def test_wrong_factory_arguments(net: Path) -> None:
+    assert "has no argument 'widht'. Did you mean 'width'?" in refusal("net.py:build?widht=3", UsageError)
+    assert "gives 'width' twice" in refusal("net.py:build?width=3&width=4", UsageError)
+    assert "has not the form key=value" in refusal("net.py:build?&", UsageError)
+
+
+def test_values_are_literals_else_text(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\ndef build(a, b, c):\n    raise RuntimeError(f'{a!r} {b!r} {c!r}')\n"
+    )
+    assert "raised RuntimeError at" in refusal(f"{tmp_path / 'net.py'}:build?a=[1, 2]&b=tiny&c=None")
+    assert "[1, 2] 'tiny' None" in refusal(f"{tmp_path / 'net.py'}:build?a=[1, 2]&b=tiny&c=None")
+    assert "the factory needs b, c" in refusal(f"{tmp_path / 'net.py'}:build?a=1", UsageError)
+
+
+def test_missing_example_inputs_show_the_flag_to_add(net: Path) -> None:
+    message = refusal("net.py:bare")
+    assert "net.py:bare returned Net without example inputs" in message
+    assert "forward takes: image" in message
+    assert "--input image:float32:1x3x224x224" in message
+
+
+def test_example_inputs_from_flags(net: Path) -> None:
+    source = load_source("net.py:bare", inputs=["image:float32:1x3x16x16"])
+    assert source.outputs[0].shape == (1, 4, 14, 14)
+    again = load_source("net.py:bare", inputs=["image:float32:1x3x16x16"])
+    np.testing.assert_array_equal(source.example["image"], again.example["image"])
+    assert "has no argument 'imgae'. Did you mean 'image'?" in refusal(
+        "net.py:bare", UsageError, inputs=["imgae:float32:1x3x16x16"]
+    )
+
+
+def test_wrong_example_shape_names_the_line_of_forward(net: Path) -> None:
+    message = refusal("net.py:bare", inputs=["image:float32:1x4x16x16"])
+    assert "Net.forward raised RuntimeError at net.py:10" in message
+    assert "inputs: image float32 1x4x16x16" in message
+
+
+def test_half_precision_is_converted_and_said(net: Path) -> None:
+    source = load_source("net.py:half")
+    assert source.inputs[0].dtype == source.outputs[0].dtype == "float32"
+    assert "weights in float16 were converted to float32" in source.notes[0]
+
+
+def test_what_is_no_module(net: Path) -> None:
+    assert "returned the class Net, which is neither" in refusal("net.py:klass")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".pkl", ".bin", ".torchscript"])
+def test_pickles_are_refused_unread(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
+    message = refusal(path)
+    assert "can run any code" in message and "weights_only=True" in message and ".pt2" in message
+    assert not (tmp_path / "boom").exists()
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_unknown_sources(tmp_path: Path) -> None:
+    other = tmp_path / "model.h5"
+    other.write_bytes(b"")
+    assert "is no source edgekit can read" in refusal(other)
+    assert "there is no file" in refusal(tmp_path / "no.onnx")
+    assert "without config.json" in refusal(tmp_path)
+    assert "--task is for Hugging Face models" in refusal(other, UsageError, task="fill-mask")
+
+
+# Modules handed over from Python
+
+
+def test_a_callers_module_is_left_as_it_was() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout()).double().train()
+    source = load_source((module, torch.randn(1, 3, dtype=torch.float64)))
+    assert module.training and next(module.parameters()).dtype == torch.float64
+    assert source.module is not module and source.inputs[0].dtype == "float32"
+    assert source.kind == "factory" and source.name == "sequential"
+
+
+def test_output_names() -> None:
+    assert names_of(lambda x: x + 1) == ["output"]
+    assert names_of(lambda x: (x + 1, x + 2)) == ["output_0", "output_1"]
+    assert names_of(lambda x: {"feat": [x + 1, x + 2], "none": None}) == ["feat.0", "feat.1"]
+    assert names_of(lambda x: Pair(x + 1, x + 2)) == ["left", "right"]
+    assert names_of(lambda x: {"x": x + 1}) == ["x_out"]
+    assert names_of(lambda x: {"a b": x + 1, "a_b": x + 2}) == ["a_b", "a_b_out"]
+    assert names_of(lambda x: Named(x + 1, [x + 2])) == ["score", "parts.0"]
+
+
+class Pair(NamedTuple):
+    left: torch.Tensor
+    right: torch.Tensor
+
+
+@dataclasses.dataclass
+class Named:
+    score: torch.Tensor
+    parts: list[torch.Tensor]
+
+
+def test_outputs_that_are_no_tensor() -> None:
+    source = load_source((Returns(lambda x: {"y": x, "n": 3}), torch.randn(2)))
+    assert [item.name for item in source.outputs] == ["y"]
+    assert "output 'n' is the Python value 3, not a tensor, and is left out" in source.notes
+    assert "output 'o' is a object" in refusal((Returns(lambda x: {"y": x, "o": object()}), torch.randn(2)))
+    assert "is complex64" in refusal((Returns(lambda x: torch.complex(x, x)), torch.randn(2)))
+    assert "returned no tensor" in refusal((Returns(lambda x: None), torch.randn(2)))
+
+
+class Many(torch.nn.Module):
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, cache: list[torch.Tensor], scale: float = 1.0
+    ) -> torch.Tensor:
+        return (ids * mask).sum() * scale + cache[0] + cache[1]
+
+
+def test_several_nested_and_fixed_inputs() -> None:
+    example = {
+        "ids": torch.ones(1, 4, dtype=torch.int64),
+        "mask": torch.tensor([[True, False, True, True]]),
+        "cache": [torch.ones(2), torch.ones(2)],
+        "scale": 2.0,
+    }
+    source = load_source((Many(), example))
+    assert [(i.name, i.dtype) for i in source.inputs] == [
+        ("ids", "int64"),
+        ("mask", "bool"),
+        ("cache.0", "float32"),
+        ("cache.1", "float32"),
+    ]
+    np.testing.assert_array_equal(source.forward(source.example)["output"], [8.0, 8.0])
+    assert "argument 'scale' is fixed at 2.0" in source.notes
+
+
+def test_feeds_are_checked() -> None:
+    source = load_source((torch.nn.Linear(3, 2), torch.randn(1, 3)))
+    for feeds, text in (
+        ({}, "input 'input' of Linear is missing"),
+        ({"inptu": np.zeros((1, 3), "f4")}, "has no input 'inptu'. Did you mean 'input'?"),
+        ({"input": np.zeros((1, 4), "f4")}, "'input' must have the shape 1x3, got 1x4"),
+        ({"input": np.zeros((1, 3))}, "'input' must be float32, got float64"),
+    ):
+        with pytest.raises(SourceError, match=text.replace("?", r"\?")):
+            source.forward(feeds)
+
+
+def test_forward_cannot_change_the_feeds() -> None:
+    source = load_source((Returns(lambda x: x.mul_(2)), torch.ones(2)))
+    feeds = {"x": np.ones(2, "f4")}
+    np.testing.assert_array_equal(source.forward(feeds)["output"], [2, 2])
+    np.testing.assert_array_equal(feeds["x"], [1, 1])
+
+
+def test_layers_come_in_execution_order_as_copies() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU(inplace=True), torch.nn.Linear(3, 2))
+    source = load_source((module, torch.randn(4, 3)))
+    found = list(source.layers(source.example))
+    assert [path for path, _ in found] == ["0", "1", "2"]
+    assert (found[0][1] < 0).any() and (found[1][1] >= 0).all()
+    np.testing.assert_array_equal(found[2][1], source.forward(source.example)["output"])
+
+
+class Stateful(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.total = self.total + x
+        return self.total
+
+
+@pytest.mark.parametrize("module", [Stateful(), Returns(lambda x: x + torch.rand_like(x))])
+def test_a_model_that_answers_differently_each_time(module: torch.nn.Module) -> None:
+    message = refusal((module, torch.ones(2)))
+    assert "two calls of forward with the same inputs gave different outputs" in message
+
+
+# Free dimensions
+
+
+def test_dynamic_dimensions_are_named_and_shared() -> None:
+    class Add(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return torch.cat([a + b, a], 1)
+
+    example = (torch.randn(1, 5), torch.randn(1, 5))
+    source = load_source((Add(), example), dynamic=["a:0", "b:0", "a:1=seq", "b:1=seq"])
+    assert [item.shape for item in source.inputs] == [("batch", "seq"), ("batch", "seq")]
+    assert source.outputs[0].shape == ("batch", "2*seq")
+    feeds = {"a": np.ones((3, 7), "f4"), "b": np.ones((3, 7), "f4")}
+    assert source.forward(feeds)["output"].shape == (3, 14)
+    # Default names give way to each other where the model needs the sizes to be equal …
+    source = load_source((Add(), example), dynamic=["a:1", "b:-1"])
+    assert [item.shape for item in source.inputs] == [(1, "a_dim1"), (1, "a_dim1")]
+    # … chosen ones do not.
+    message = refusal((Add(), example), dynamic=["a:1=left", "b:1=right"])
+    assert "the model needs 'left' (input 'a') and 'right' (input 'b') to be equal" in message
+
+
+def test_dynamic_flags_that_do_not_fit() -> None:
+    pair = (torch.nn.Linear(3, 2), torch.randn(1, 3))
+    assert "has not the form NAME:AXIS" in refusal(pair, UsageError, dynamic=["input"])
+    assert "has no input 'inptu'. Did you mean 'input'?" in refusal(pair, UsageError, dynamic=["inptu:0"])
+    assert "AXIS must be below 2, got 2" in refusal(pair, UsageError, dynamic=["input:2"])
+    module = Returns(lambda x: x[0] + x[1])
+    both = {"x": [torch.ones(2), torch.ones(3)]}
+    assert "is 2 in input 'x.0' (axis 0) and 3 in input 'x.1'" in refusal(
+        (module, both), dynamic=["x.0:0", "x.1:0"]
+    ) or "forward raised" in refusal((module, both))
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("image", "has not the form NAME:DTYPE:SHAPE"),
+        ("image:flaot32:1x3", "'flaot32' is no dtype of an input. Did you mean 'float32'?"),
+        ("image:float32:1x-3", "'-3' is no dimension"),
+        ("image:float32:1x0", "'0' is no dimension"),
+    ],
+)
+def test_malformed_input_flags(flag: str, text: str) -> None:
+    assert text in refusal(torch.nn.Linear(3, 2), UsageError, inputs=[flag])
+
+
+def test_input_flags_make_free_dimensions() -> None:
+    source = load_source(torch.nn.Embedding(10, 4), inputs=["input:int64:batchxseq=12"])
+    assert source.inputs[0].shape == ("batch", "seq")
+    assert source.example["input"].shape == (1, 12) and set(source.example["input"].ravel()) <= {0, 1}
+    assert source.outputs[0].shape == ("batch", "seq", 4)
+    commas = load_source(torch.nn.Embedding(10, 4), inputs=["input:int64:1,max_len"])
+    assert commas.inputs[0].shape == (1, "max_len")
+
+
+# .pt2
+
+
+def save(path: Path, module: torch.nn.Module, *args: torch.Tensor, **options: object) -> Path:
+    torch.export.save(torch.export.export(module.eval(), args, **options), path)  # type: ignore[arg-type]
+    return path
+
+
+def test_exported_program(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    path = save(tmp_path / "net.pt2", module, torch.randn(5, 3), dynamic_shapes=({0: torch.export.Dim("n")},))
+    source = load_source(path)
+    assert (source.kind, source.name, source.parameters) == ("exported-program", "net", 26)
+    assert source.inputs[0].shape == ("batch", 3) and source.outputs[0].shape == ("batch", 2)
+    assert load_source(path, dynamic=[f"{source.inputs[0].name}:0=rows"]).inputs[0].shape == ("rows", 3)
+    with torch.no_grad():
+        want = module(torch.ones(7, 3)).numpy()
+    feeds = {source.inputs[0].name: np.ones((7, 3), "f4")}
+    np.testing.assert_allclose(source.forward(feeds)["output"], want, rtol=1e-6)
+    found = list(source.layers(feeds))
+    assert [path for path, _ in found] == ["0", "1", "2"]
+    np.testing.assert_allclose(found[-1][1], want, rtol=1e-6)
+
+
+def test_an_exported_programs_shapes_are_its_own(tmp_path: Path) -> None:
+    path = save(tmp_path / "net.pt2", torch.nn.Linear(3, 2), torch.randn(1, 3))
+    assert "brings its own inputs" in refusal(path, UsageError, inputs=["input:float32:1x3"])
+    assert "has fixed this dimension" in refusal(path, UsageError, dynamic=["input:0"])
+
+
+def _rewrite(path: Path, change: object) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = [(info, archive.read(info)) for info in archive.infolist()]
+    changed = [(info.filename, change(info.filename, data)) for info, data in entries]  # type: ignore[operator]
+    assert changed != [(info.filename, data) for info, data in entries]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in changed:
+            archive.writestr(name, data)
+
+
+def test_a_pt2_cannot_run_code(tmp_path: Path) -> None:
+    module, boom = torch.nn.Linear(3, 2), tmp_path / "boom"
+    path = save(tmp_path / "pickled.pt2", module, torch.randn(1, 3))
+    _rewrite(path, lambda name, data: data.replace(b'"use_pickle": false', b'"use_pickle": true'))
+    assert "as pickled, and unpickling can run any code" in refusal(path)
+
+    path = save(tmp_path / "inputs.pt2", module, torch.randn(1, 3))
+    bomb = _torch_bomb(boom)
+    _rewrite(path, lambda name, data: bomb if "sample_inputs" in name else data)
+    assert "cannot be read" in refusal(path)
+
+    path = save(tmp_path / "expr.pt2", module, torch.randn(4, 3), dynamic_shapes=({0: torch.export.Dim("n")},))
+    evil = f"__import__(os).system(touch {boom})".encode()
+    _rewrite(path, lambda name, data: re.sub(rb'("expr_str": ?")', rb"\1" + evil + b"+", data))
+    assert "which is no arithmetic over sizes" in refusal(path)
+
+    for target in (b"torch.hub.load", b"torch.ops.load_library", b"torch.ops.load_library.__call__", b"_operator.call"):
+        path = save(tmp_path / "call.pt2", module, torch.randn(1, 3))
+        _rewrite(path, lambda name, data, target=target: data.replace(b"torch.ops.aten.linear.default", target))
+        assert "which is no operator of a model" in refusal(path)
+
+    path = save(tmp_path / "guards.pt2", module, torch.randn(1, 3))
+    guard = f"open({str(boom)!r}, chr(119))".encode()
+    _rewrite(path, lambda name, data: re.sub(rb'"guards_code": ?\[[^]]*\]', b'"guards_code":["' + guard + b'"]', data))
+    load_source(path)
+    assert not boom.exists()
+
+
+def _torch_bomb(boom: Path) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(((Bomb(boom),), {}), buffer)
+    return buffer.getvalue()
+
+
+def test_a_damaged_pt2(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    path.write_bytes(b"not a zip")
+    assert "is no exported program" in refusal(path)
+
+
+# .onnx
+
+
+def onnx_file(
+    path: Path, nodes: list[onnx.NodeProto], inputs: list[object], outputs: list[object], **kw: object
+) -> Path:
+    model = oh.make_model(oh.make_graph(nodes, "g", inputs, outputs, **kw), opset_imports=[oh.make_opsetid("", 20)])  # type: ignore[arg-type]
+    model.ir_version = 10
+    onnx.save(model, path)
+    return path
+
+
+def tensor(name: str, shape: list[int | str | None] | None) -> onnx.ValueInfoProto:
+    return oh.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
+
+def test_onnx_file(tmp_path: Path) -> None:
+    path = onnx_file(
+        tmp_path / "m.onnx",
+        [oh.make_node("MatMul", ["x", "w"], ["y"])],
+        [tensor("x", [None, "rows", 3])],
+        [tensor("y", [None, "rows", 2])],
+        initializer=[onnx.numpy_helper.from_array(np.ones((3, 2), "f4"), "w")],
+    )
+    source = load_source(path)
+    assert (source.kind, source.name, source.parameters) == ("onnx", "m", 6)
+    assert source.inputs[0].shape == ("batch", "rows", 3) and source.example["x"].shape == (1, 32, 3)
+    with pytest.raises(SourceError, match="has no PyTorch model to run"):
+        source.forward(source.example)
+    fixed = load_source(path, inputs=["x:float32:batchx7x3"])
+    assert fixed.inputs[0].shape == ("batch", 7, 3) and fixed.outputs[0].shape == ("batch", 7, 2)
+    assert "dimension 'rows' was fixed at 7 by --input" in fixed.notes
+    assert "the file fixes dimension 2 at 3" in refusal(path, UsageError, inputs=["x:float32:1x1x4"])
+    assert "the file says float32, got int64" in refusal(path, UsageError, inputs=["x:int64:1x1x3"])
+    assert load_source(path, dynamic=["x:0=n"]).inputs[0].shape == ("n", "rows", 3)
+    assert "has fixed this dimension at 3" in refusal(path, UsageError, dynamic=["x:2"])
+
+
+def test_onnx_outputs_without_a_shape_say_how_to_get_one(tmp_path: Path) -> None:
+    relu = oh.make_node("Relu", ["x"], ["y"])
+    path = onnx_file(tmp_path / "m.onnx", [relu], [tensor("x", [1, 3])], [tensor("y", None)])
+    assert "onnx.shape_inference.infer_shapes_path('m.onnx')" in refusal(path)
+    onnx.shape_inference.infer_shapes_path(str(path))
+    assert load_source(path).outputs[0].shape == (1, 3)
+
+
+def test_onnx_that_fails_the_checker(tmp_path: Path) -> None:
+    path = onnx_file(
+        tmp_path / "m.onnx", [oh.make_node("Nonsense", ["x"], ["y"])], [tensor("x", [1])], [tensor("y", [1])]
+    )
+    assert "fails onnx's checker" in refusal(path)
+    path.write_bytes(b"garbage" * 100)
+    assert "is no ONNX model" in refusal(path)
+
+
+def external(folder: Path, location: str) -> Path:
+    weight = onnx.numpy_helper.from_array(np.ones((3, 2), "f4"), "w")
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "24")):
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, value
+    return onnx_file(
+        folder / "m.onnx",
+        [oh.make_node("MatMul", ["x", "w"], ["y"])],
+        [tensor("x", [1, 3])],
+        [tensor("y", [1, 2])],
+        initializer=[weight],
+    )
+
+
+def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "secret.bin"
+    inside.mkdir()
+    outside.write_bytes(bytes(24))
+    for location in ("../secret.bin", str(outside)):
+        assert "outside the model's folder, which is refused" in refusal(external(inside, location))
+    (inside / "link.bin").symlink_to(outside)
+    assert "outside the model's folder, which is refused" in refusal(external(inside, "link.bin"))
+    assert "which is not there" in refusal(external(inside, "none.bin"))
+    (inside / "short.bin").write_bytes(bytes(20))
+    assert "which is cut short: 24 bytes are needed, it has 20" in refusal(external(inside, "short.bin"))
+    (inside / "good.bin").write_bytes(bytes(24))
+    assert load_source(external(inside, "good.bin")).parameters == 6
+
+
+def test_json_holds_no_weights_and_no_example(net: Path) -> None:
+    import json
+
+    table = json.loads(json.dumps(load_source("net.py:build").to_json()))
+    assert table["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 3, 8, 8]}]
+    assert set(table) == {"spec", "kind", "name", "description", "parameters", "inputs", "outputs", "notes"}
+
+
+def test_importing_edgekit_source_does_not_import_torch() -> None:
+    heavy = "{'torch', 'onnx', 'onnx_ir', 'PIL'}"
+    code = f"import sys, edgekit.sources.load, edgekit.data.load; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_source_is_printable(net: Path) -> None:
+    source: Source = load_source("net.py:build")
+    assert str(source) == "net.py:build   Net, 120 parameters   image float32 1x3x8x8"
