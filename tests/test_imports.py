@@ -228,7 +228,12 @@ def depth(path: Path) -> int:
     return len(path.relative_to(base).parts) - 1
 
 
-HOST_ONLY = {"write.py", "archive.py", "readme.py"}  # of bundle/: they make bundles and do not ship in them
+HOST_ONLY = {
+    "write.py",
+    "archive.py",
+    "readme.py",
+    "relative.py",
+}  # of bundle/: not in a bundle
 
 
 def vendored() -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from ..contracts import Array, Artifact, Feeds, Outputs, Runtime, Session, Tolerance
+from ..contracts import Array, Artifact, Feeds, Outputs, Runtime, Tolerance
 from ..errors import EngineError
 from ..graph import clone, module_path
 from ..measure.parity import OutputParity, Parity, ParityMeter
@@ -24,29 +24,6 @@ if TYPE_CHECKING:
 
 GROWTH = 2.0
 """A layer is to blame where it at least doubles the error of its inputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether an engine computes what the reference computes."""
-
-    passed: bool
-    parity: Parity
-    misses: tuple[str, ...]  # why not, one line each: "sqnr_db 12.3 < 20 (output 'logits')"
-
-
-def verify(session: Session, reference_outputs: Iterable[tuple[Feeds, Outputs]], tolerance: Tolerance) -> Verdict:
-    """Run every sample in the engine and compare with the reference; a pass needs at least one sample.
-
-    Raises:
-        EngineError: the engine refuses or fails on a sample.
-    """
-    meter = ParityMeter(tolerance.rtol or 0.0)
-    for feeds, expected in reference_outputs:
-        meter.add(expected, session.run(feeds))
-    parity = meter.result()
-    misses = tuple(parity.misses(tolerance))
-    return Verdict(not misses, parity, misses)
 
 
 @dataclass(frozen=True, slots=True)

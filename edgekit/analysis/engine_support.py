@@ -50,6 +50,7 @@ class Acceptance:
     refusals: tuple[Refusal, ...] = ()  # empty although it does not take the graph: no operator alone is the cause
     elsewhere: tuple[str, ...] = ()  # nodes that would run on another device than the target allows
     by_rules: bool = False  # judged by what is documented of the engine, which cannot run here
+    asked: bool = True  # False: neither the engine nor rules of it are here; ``reason`` says what is missing
 
     def to_json(self) -> dict[str, Any]:
         """As in `inspect --json`."""
@@ -140,7 +141,7 @@ def _by_rules(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path
     """What is known without the engine: the exporter's rules, where it has any, and what writing the artifact says."""
     exporter = plugins.load("exporters", candidate.format)()
     if not isinstance(exporter, Checks):
-        return Acceptance(candidate.runtime, None, False, reason=str(missing))
+        return Acceptance(candidate.runtime, None, False, reason=str(missing), asked=False)
     context = asked.context(candidate, folder.parent)
     options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
     found = exporter.check(model, candidate.precision, options, context)

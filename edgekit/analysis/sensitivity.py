@@ -59,24 +59,6 @@ class MixedPrecision:
     damage: tuple[NodeDamage, ...]  # of every quantized node, the worst first
 
 
-def rank(
-    model: ir.Model, context: PassContext, options: Options | None = None, max_runs: int = MAX_RUNS
-) -> list[NodeDamage]:
-    """The nodes that `quantize_static` would quantize, those that do the most damage first.
-
-    Args:
-        model: the float graph, as it would be given to the pass; it is left as it was but for names of nameless nodes.
-        context: as for the pass: the calibration samples are also what the damage is measured on.
-        options: as for the pass.
-        max_runs: bounds the cost; fewer samples are used, never fewer than 2.
-
-    Raises:
-        UsageError: no calibration data, or nothing to quantize.
-    """
-    with _measured(model, context, options or Options(), max_runs) as graph:
-        return graph.rank()
-
-
 def mixed_precision(
     model: ir.Model,
     context: PassContext,
@@ -90,11 +72,11 @@ def mixed_precision(
     then tells what it really reaches, and the set grows or shrinks along the ranking until it just holds.
 
     Args:
-        model: see `rank`.
-        context: see `rank`.
+        model: .
+        context: .
         goal_db: signal-to-quantization-noise ratio against the float graph, on every output.
-        options: see `rank`.
-        max_runs: see `rank`.
+        options: .
+        max_runs: .
 
     Raises:
         UsageError: no calibration data, or nothing to quantize.

@@ -40,6 +40,12 @@ class Inspection:
         """Whether one of the target's engines takes the model; None where no target was named."""
         return any(item.takes for item in self.engines) if self.target is not None else None
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Why no engine of the target could be asked, a line each; empty where one could, or none was to be."""
+        unasked = tuple(f"{item.runtime}: {item.reason}" for item in self.engines if not item.asked)
+        return unasked if len(unasked) == len(self.engines) else ()
+
     def to_json(self) -> dict[str, Any]:
         """The object of `inspect --json` (schema 1)."""
         if self.manifest is not None:

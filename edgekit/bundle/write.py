@@ -16,6 +16,7 @@ from ..measure.engines import runtimes_folder
 from ..tempdir import replace_folder, work_folder, writing
 from .manifest import LAYERS, MANIFEST, FileRecord, Manifest, refuse_unsafe_name
 from .read import Bundle, hash_file, open_folder
+from .relative import with_relative_imports
 
 MAX_GOLDEN_SAMPLES = 8
 MAX_GOLDEN_BYTES = 16 * 2**20
@@ -83,7 +84,7 @@ def write_bundle(
             place_runner(folder, runtime_module_file, runtime_class, manifest.runtime.name)
             if substitute_module_file is not None and manifest.checked_with is not None:
                 place = folder / "runtime" / "edgekit" / "runtimes" / f"{manifest.checked_with.name}.py"
-                shutil.copyfile(substitute_module_file, place)
+                _place_code(substitute_module_file, place, 1)
             (folder / "README.md").write_text(readme, encoding="utf-8")
             if layers is not None:
                 (folder / LAYERS).write_bytes(layers)
@@ -176,20 +177,25 @@ def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: 
     adapters = folder / "runtimes"
     adapters.mkdir()
     for path in (own / "__init__.py", own / "null.py", *own.glob("_*.py"), *runtime_file.parent.glob("_[!_]*.py")):
-        shutil.copyfile(path, adapters / path.name)
+        _place_code(path, adapters / path.name, 1)
     parts = runtime_file.with_name(f"_{runtime_file.stem}")
     for path in sorted(parts.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            _place(path, adapters / path.relative_to(parts.parent))
-    code = _with_relative_imports(runtime_file.read_text("utf-8"))
+            inside = path.relative_to(parts.parent)
+            if path.suffix == ".py":
+                _place_code(path, adapters / inside, len(inside.parts))
+            else:
+                _place(path, adapters / inside)
+    code = with_relative_imports(runtime_file.read_text("utf-8"), 1)
     if not re.search(r"^PLUGIN\b", code, flags=re.MULTILINE):  # its entry point names the class itself
         code += f"\n\nPLUGIN = {runtime_class}\n"
     (adapters / f"{runtime}.py").write_text(code, "utf-8")
 
 
-def _with_relative_imports(source: str) -> str:
-    """A third party's adapter imports ``edgekit.contracts``; in a bundle the same module has another name."""
-    return re.sub(r"^(\s*)from edgekit\.(\w+) import", r"\1from ..\2 import", source, flags=re.MULTILINE)
+def _place_code(source: Path, target: Path, depth: int) -> None:
+    """Copy a module that may import ``edgekit`` by its installed name; ``depth``: see `with_relative_imports`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(with_relative_imports(source.read_text("utf-8"), depth), "utf-8")
 
 
 def _hash_files(folder: Path) -> dict[str, FileRecord]:

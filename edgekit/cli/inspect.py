@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..errors import EngineError, PlacementError
 from .console import Console
 from .options import define, input_options, range_option, target_option
 
@@ -33,7 +34,8 @@ def command(
 
     SOURCE is what export takes, or a bundle. With --target, each of its engines is asked whether it takes the model;
     operators that one does not take are listed in its own words (exit 5 where none takes it). An engine that cannot run
-    here is judged by its documented rules, as far as edgekit has them, and it says so.
+    here is judged by its documented rules, as far as edgekit has them, and it says so; where none can be asked at all,
+    it is exit 6.
     """
     from ..api.inspect import inspect
     from ..report.inspection import inspection_text
@@ -48,6 +50,9 @@ def command(
         progress=console.progress,
     )
     console.show(found.to_json(), lambda: inspection_text(found, console.colour, console.width))
+    if found.missing:
+        console.complain(f"no engine of target '{found.target}' could be asked whether it takes this model")
+        raise click.exceptions.Exit(EngineError.exit_code)
     if found.runs is False:
         console.complain(f"no engine of target '{found.target}' takes this model")
-        raise click.exceptions.Exit(5)
+        raise click.exceptions.Exit(PlacementError.exit_code)

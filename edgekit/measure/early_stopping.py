@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .distributions import incomplete_beta
 
 CONFIDENCE = 0.99
@@ -49,18 +46,3 @@ def allowed_over(n: int, q: float, confidence: float = CONFIDENCE) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if n >= queries_under(middle, q, confidence) + middle else (low, middle - 1)
     return low
-
-
-def upper_bound(series: NDArray[np.float64], q: float, confidence: float = CONFIDENCE) -> float | None:
-    """LoadGen's statement: with this confidence percentile ``q`` of independent samples is at most this.
-
-    The t − 1 slowest of n samples are dropped, t = `allowed_over`; the slowest left is the bound. None where n is below
-    `minimum_samples`.
-
-    Args:
-        series: latencies in seconds, shape [n], in any order.
-        q: 0 < q < 1.
-        confidence: LoadGen uses 0.99.
-    """
-    t = allowed_over(series.size, q, confidence)
-    return float(np.partition(series, series.size - t)[series.size - t]) if t else None

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import plugins
 from ..accuracy.expected import ReferenceRun
+from ..accuracy.parity import ParityCheck
 from ..accuracy.same_graph import SameGraphCheck
 from ..contracts import Artifact, Feeds, Outputs
 from ..measure.parity import ParityMeter
-from ..results import MetricReport, ParityReport
+from ..results import MetricReport
 from .job import GOLDEN_SAMPLES, Built, Check, Job
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
     from ..accuracy.metric import make_metric
 
     accuracy, precision = job.accuracy, built.candidate.precision
-    tolerance = accuracy.tolerance(precision)
-    meter, golden = ParityMeter(tolerance.rtol or 0.0), ParityMeter()
+    parity, golden = ParityCheck(accuracy.tolerance(precision), job.expected.name), ParityMeter()
     metric = make_metric(accuracy.metric) if accuracy.metric else None
     baseline = make_metric(accuracy.metric) if accuracy.metric else None
     same = SameGraphCheck(built.plain, built.steps) if built.plain else None
@@ -60,7 +60,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
     for chunk in _chunks(job.expected):
         answers: list[Outputs] = worker.run_many([sample.feeds for sample in chunk])
         for index, (sample, got) in enumerate(zip(chunk, answers, strict=True), start=done):
-            meter.add(sample.expected, got)
+            parity.add(sample.expected, got)
             if same is not None:
                 same.add(sample.feeds, got)
             if index < GOLDEN_SAMPLES:
@@ -70,22 +70,7 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
                 baseline.add(sample.expected, sample.label, sample.expected)
         done += len(chunk)
         job.progress.step(done, len(job.expected), built.candidate.name)
-    parity = meter.result()
-    misses = tuple(parity.misses(tolerance))
-    report = ParityReport(
-        passed=not misses,
-        max_abs=parity.max_abs,
-        rel_l2=parity.rel_l2,
-        sqnr_db=parity.sqnr_db,
-        samples=len(job.expected),
-        tolerance=tolerance,
-        reference=job.expected.name,
-        misses=misses,
-        outputs={
-            name: {"max_abs": row.max_abs, "rel_l2": row.rel_l2, "sqnr_db": row.sqnr_db}
-            for name, row in parity.outputs.items()
-        },
-    )
+    report = parity.report()
     if metric is None or baseline is None or accuracy.metric is None:
         return Check(report, None, golden.result().sqnr_db, same.result() if same else None)
     value, reference = metric.value(), baseline.value()

@@ -55,8 +55,7 @@ def _engine(item: Acceptance, ink: Ink, width: int) -> list[str]:
     name = f"{item.runtime} {item.version}" if item.version else item.runtime
     if item.takes:
         return labelled("takes it", f"{name}: {item.reason}" if item.reason else name, ink, width)
-    asked = item.version or item.by_rules
-    lines = labelled("refuses it" if asked else "not asked", f"{name}: {item.reason}", ink, width)
+    lines = labelled("refuses it" if item.asked else "not asked", f"{name}: {item.reason}", ink, width)
     for refusal in item.refusals:
         lines += _refusal(refusal, ink, width)
     lines += [f"    {stray}" for stray in item.elsewhere]

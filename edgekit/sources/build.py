@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,17 @@ from .source import Kind, Source
 _NUMPY_DTYPES = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"}
 
 
-def prepare(module: torch.nn.Module, *, owned: bool) -> tuple[torch.nn.Module, list[str]]:
-    """``module`` in eval mode, float32, on the CPU, and a sentence on each thing that had to be changed.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A module in eval mode, float32, on the CPU."""
+
+    module: torch.nn.Module
+    converted: bool  # its weights were of another floating-point type; example inputs are converted likewise
+    notes: tuple[str, ...]  # a sentence on each thing that had to be changed
+
+
+def prepare(module: torch.nn.Module, *, owned: bool) -> Prepared:
+    """``module`` in the form that it is exported in.
 
     A module that is not ``owned`` (the caller keeps it) is copied before it is changed.
     """
@@ -38,7 +48,7 @@ def prepare(module: torch.nn.Module, *, owned: bool) -> tuple[torch.nn.Module, l
         module = module.float()
     if devices:
         module = module.cpu()
-    return module.eval(), notes
+    return Prepared(module.eval(), bool(floats), tuple(notes))
 
 
 def from_module(
@@ -53,19 +63,20 @@ def from_module(
     free: Sequence[FreeAxis] = (),
     usual: dict[tuple[str, int], str] | None = None,
     description: str = "",
+    converted: bool = False,
     notes: Sequence[str] = (),
     path: Path | None = None,
 ) -> Source:
     """Run ``module`` (already `prepare`d) once on its example inputs and describe it.
 
     ``free`` are dimensions that were made free otherwise than by ``--dynamic``; ``usual`` names axes for it.
+    ``converted``: see `Prepared`.
 
     Raises:
         SourceError: ``forward`` refuses the inputs, raises, or returns what is no tensor.
         UsageError: a ``--dynamic`` does not fit.
     """
-    half = any("float32, the precision of the reference" in note for note in notes)
-    args, kwargs = tree.convert(args, half), tree.convert(kwargs, half)
+    args, kwargs = tree.convert(args, converted), tree.convert(kwargs, converted)
     flat = FlatModule(module, args, kwargs)
     example = {n: to_numpy(_checked(spec, n, t)) for n, t in zip(flat.input_names, flat.tensors.value, strict=True)}
     if not example:

@@ -46,7 +46,8 @@ def _from_made(
     spec: str, target: str, name: str, made: object, inputs: Sequence[str], dynamic: Sequence[str], *, owned: bool
 ) -> Source:
     module, example = _split(target, made)
-    module, notes = build.prepare(module, owned=owned)
+    prepared = build.prepare(module, owned=owned)
+    module, notes = prepared.module, list(prepared.notes)
     free: list[FreeAxis] = []
     if inputs:
         args, kwargs, free = example_from_flags(module, inputs)
@@ -56,7 +57,18 @@ def _from_made(
         raise _no_example(target, module)
     else:
         args, kwargs = example
-    return build.from_module(spec, "factory", name, module, args, kwargs, dynamic=dynamic, free=free, notes=notes)
+    return build.from_module(
+        spec,
+        "factory",
+        name,
+        module,
+        args,
+        kwargs,
+        dynamic=dynamic,
+        free=free,
+        converted=prepared.converted,
+        notes=notes,
+    )
 
 
 def _split(target: str, made: object) -> tuple[torch.nn.Module, tuple[tuple[Any, ...], dict[str, Any]] | None]:

@@ -44,7 +44,8 @@ def load(spec: str, folder: Path | None, inputs: Sequence[str], dynamic: Sequenc
         chosen = _task(tasks, config, task)
         module = _model(spec, folder, tasks, config, chosen)
         exporter = _exporter_config(tasks, module, chosen)
-    module, notes = build.prepare(module, owned=True)
+    prepared = build.prepare(module, owned=True)
+    module = prepared.module
     usual = {(name, axis): dim for name, axes in exporter.inputs.items() for axis, dim in axes.items()}
     if inputs:
         args, kwargs, free = example_from_flags(module, inputs)
@@ -63,7 +64,8 @@ def load(spec: str, folder: Path | None, inputs: Sequence[str], dynamic: Sequenc
         free=free,
         usual=usual,
         description=f"{type(module).__name__}, task {chosen}",
-        notes=notes,
+        converted=prepared.converted,
+        notes=prepared.notes,
         path=folder,
     )
 

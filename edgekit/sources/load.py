@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import Feeds, describe
 from ..errors import SourceError, suggestion
 from .source import Source
 
@@ -133,8 +132,3 @@ def _unknown(text: str, path: Path) -> SourceError:
     if path.exists():
         return SourceError(f"{text} is no source edgekit can read", fix=f"A source is one of: {forms}")
     return SourceError(f"there is no {text}", fix=f"A source is one of: {forms}")
-
-
-def example_summary(feeds: Feeds) -> str:
-    """``x float32 1x3x8x8, ids int64 1x16``."""
-    return ", ".join(f"{name} {describe(array)}" for name, array in feeds.items())

@@ -12,7 +12,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch.nn import functional
 
-from edgekit.accuracy.divergence import Divergence, first_divergence, verify
+from edgekit.accuracy.divergence import Divergence, first_divergence
+from edgekit.accuracy.parity import ParityCheck
 from edgekit.accuracy.reference import reference_for
 from edgekit.context import PassContext
 from edgekit.contracts import Artifact, Feeds, Tolerance
@@ -41,11 +42,12 @@ def export(module: torch.nn.Module, example: torch.Tensor, folder: Path) -> tupl
 def diverges(
     source: Source, graph: ir.Model, artifact: Artifact, engine: OnnxRuntime | OpenVino, tolerance: Tolerance
 ) -> Divergence | None:
-    """`first_divergence` on the source's example; it must agree with `verify` on whether anything is wrong at all."""
+    """`first_divergence` on the source's example; it must agree with `ParityCheck` on whether anything is wrong."""
     session = engine.open(artifact, engine.Options())
-    verdict = verify(session, [(source.example, reference_for(source).run(source.example))], tolerance)
+    check = ParityCheck(tolerance, "PyTorch")
+    check.add(reference_for(source).run(source.example), session.run(source.example))
     found = first_divergence(source, graph, artifact, engine, engine.Options(), source.example, tolerance)
-    assert verdict.passed == (found is None)
+    assert check.report().passed == (found is None)
     return found
 
 
@@ -280,10 +282,3 @@ def test_a_graph_that_is_not_what_pytorch_computes(tmp_path: Path) -> None:
     assert found is not None
     assert (found.module, found.reference) == ("second", "PyTorch")
     assert "the export or a graph pass is at fault" in found.note
-
-
-def test_nothing_verified_is_not_a_pass(antialiased: tuple[Source, ir.Model, Artifact]) -> None:
-    session = OnnxRuntime().open(antialiased[2], OnnxRuntime.Options())
-    verdict = verify(session, [], FP32)
-    assert not verdict.passed
-    assert verdict.misses == ("no samples were compared",)

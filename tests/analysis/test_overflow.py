@@ -105,9 +105,9 @@ def test_what_overflows_inside_an_operator_is_found_in_the_run_itself(
 ) -> None:
     """As if float32 had shown nothing: the first node that is not finite, and its readers, try by try."""
     from edgekit import export
-    from edgekit.analysis import overflow
+    from edgekit.pipeline import repair
 
-    monkeypatch.setattr(overflow, "find_overflows", lambda *arguments: [])
+    monkeypatch.setattr(repair, "find_overflows", lambda *arguments: [])
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "half.toml").write_text(TARGET)
     result = export(

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgekit.analysis.sensitivity import mixed_precision, rank
+from edgekit.analysis.sensitivity import mixed_precision
 from edgekit.context import PassContext
 from edgekit.contracts import Feeds
 from edgekit.errors import UsageError
@@ -67,7 +67,7 @@ def real_sqnr_db(model: ir.Model, keep_float: frozenset[str]) -> float:
 
 
 def test_the_node_behind_the_outlier_is_the_worst(model: ir.Model) -> None:
-    damage = rank(model, context(), OPTIONS)
+    damage = mixed_precision(model, context(), 300.0, OPTIONS).damage
     products = [node.name for node in model.graph if node.op_type in ("MatMul", "Gemm")]
     assert len(damage) == 4
     assert damage[0].node == products[2]
@@ -99,14 +99,14 @@ def test_a_goal_that_no_integer_reaches_leaves_everything(model: ir.Model) -> No
 
 def test_the_graph_is_left_as_it_was(model: ir.Model) -> None:
     before = ir.to_proto(model).SerializeToString()
-    rank(model, context(), OPTIONS)
+    mixed_precision(model, context(), 30.0, OPTIONS)
     assert ir.to_proto(model).SerializeToString() == before
 
 
 def test_nothing_to_rank(model: ir.Model) -> None:
     names = frozenset(node.name or "" for node in model.graph)
     with pytest.raises(UsageError, match=r"nothing to rank: left in float: 4 \w+ \(asked for\)"):
-        rank(model, context(names), OPTIONS)
+        mixed_precision(model, context(names), 30.0, OPTIONS)
 
 
 SENTENCES = (

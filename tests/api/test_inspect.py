@@ -147,6 +147,30 @@ def test_a_model_that_no_engine_takes_exits_5(tmp_path: Path) -> None:
     assert "edgekit: no engine of target 'cpu-onnxruntime' takes this model\n" in result.stderr
 
 
+def test_a_target_none_of_whose_engines_is_installed_exits_6(net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(self: object) -> str:
+        raise EngineError("onnxruntime is not installed", fix="Install it: pip install onnxruntime")
+
+    monkeypatch.setattr(plugins.load("runtimes", "onnxruntime"), "version", version)
+    result = CliRunner().invoke(main, ["inspect", net, "--target", "cpu-onnxruntime"])
+    assert result.exit_code == 6, result.stderr
+    assert "not asked   onnxruntime: onnxruntime is not installed. Install it: pip install onnxruntime" in result.stdout
+    assert "could be asked whether it takes this model" in result.stderr
+
+
+def test_one_engine_that_refuses_beside_one_that_is_missing_exits_5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(self: object) -> str:
+        raise EngineError("openvino is not installed", fix="Install it: pip install openvino")
+
+    monkeypatch.setattr(plugins.load("runtimes", "openvino"), "version", version)
+    ir.save(bfloat16_gemm(), tmp_path / "gemm.onnx")
+    result = CliRunner().invoke(main, ["inspect", str(tmp_path / "gemm.onnx"), "--target", "cpu"])
+    assert result.exit_code == 5, result.stderr
+    assert "not asked   openvino" in result.stdout and "refuses it  onnxruntime" in result.stdout
+
+
 def test_a_missing_source_is_a_source_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no file"):
         inspect(str(tmp_path / "gone.onnx"))

@@ -5,8 +5,9 @@ through edgekit, in a process that may crash without taking the others along, an
 
 - what the engine passes alone, it passes through the adapter;
 - the adapter refuses with an EngineError, and with nothing else;
-- every wrong answer is caught: `verify` against the expected outputs says so, under the tolerance a bundle must hold
-  and, element by element, the case's own (some answers are off by rounding alone, which only the latter sees);
+- every wrong answer is caught: `ParityCheck`, which `export` runs, says so against the expected outputs, under the
+  tolerance a bundle must hold and, element by element, the case's own (some answers are off by rounding alone, which
+  only the latter sees);
 - and what is right is let through.
 
 The exceptions are listed by name, each with its reason.

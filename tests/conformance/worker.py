@@ -23,7 +23,7 @@ from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
 
-from edgekit.accuracy.divergence import verify
+from edgekit.accuracy.parity import ParityCheck
 from edgekit.contracts import Artifact, TensorSpec, Tolerance
 from edgekit.measure.engines import load_runtime
 
@@ -76,8 +76,10 @@ def through_edgekit(
         tolerance = Tolerance(rel_l2=FP32_REL_L2, atol=case.atol, rtol=case.rtol)
         if any(item.dtype == "bfloat16" for item in artifact.outputs):
             tolerance = Tolerance(rel_l2=BF16_REL_L2, atol=case.atol, rtol=max(case.rtol, BF16_RTOL))
-        verdict = verify(session, [(feeds, expected)], tolerance)
-        found |= {"verified": verdict.passed, "misses": list(verdict.misses), "rel_l2": str(verdict.parity.rel_l2)}
+        check = ParityCheck(tolerance, "the expected outputs")
+        check.add(expected, session.run(feeds))
+        report = check.report()
+        found |= {"verified": report.passed, "misses": list(report.misses), "rel_l2": str(report.rel_l2)}
     return found
 
 

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betainc
 
-from edgekit.measure.early_stopping import allowed_over, minimum_samples, queries_under, upper_bound
+from edgekit.measure.early_stopping import allowed_over, minimum_samples, queries_under
 
 
 @pytest.mark.parametrize(("q", "n"), [(0.5, 11), (0.9, 64), (0.95, 130), (0.97, 219), (0.99, 662), (0.999, 6636)])
@@ -30,23 +29,3 @@ def test_allowed_over_is_the_largest_that_holds(n: int, q: float) -> None:
     assert t == 0 or n >= queries_under(t, q) + t
     assert n < queries_under(t + 1, q) + t + 1
     assert (t == 0) == (n < minimum_samples(q))
-
-
-def test_upper_bound_drops_the_slowest() -> None:
-    series = np.random.default_rng(0).permutation(np.arange(1.0, 663.0))
-    assert upper_bound(series, 0.99) == 662.0  # t = 1: nothing may be dropped
-    assert upper_bound(series[:661], 0.99) is None
-    t = allowed_over(662, 0.9)
-    assert t > 30
-    assert upper_bound(series, 0.9) == 662 - (t - 1)
-
-
-def test_upper_bound_holds_with_its_confidence() -> None:
-    random = np.random.default_rng(1)
-    held = sum((upper_bound(random.random(1000), 0.9) or 0.0) >= 0.9 for _ in range(1000))
-    assert held >= 980
-
-
-def test_impossible_arguments() -> None:
-    with pytest.raises(ValueError, match="must hold, got t=-1"):
-        queries_under(-1, 0.9)

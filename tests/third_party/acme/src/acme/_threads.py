@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgekit import contracts
+
 
 def checked(threads: int) -> int:
     """The Acme engine has one thread, and says so.
@@ -9,6 +11,7 @@ def checked(threads: int) -> int:
     Raises:
         ValueError: more were asked for.
     """
+    assert contracts.Artifact  # where edgekit is not installed, the bundle's own
     if threads not in (0, 1):
         raise ValueError(f"threads must be 0 or 1, got {threads}")
     return 1

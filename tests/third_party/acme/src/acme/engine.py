@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+import edgekit.errors
 from edgekit.contracts import Artifact, Feeds, NodePlacement, Outputs, Placement, Session, TensorSpec
-from edgekit.errors import EngineError
 
 from ._threads import checked
+
+EngineError = edgekit.errors.EngineError
 
 
 class Acme:
