@@ -243,8 +243,7 @@ class Runtime(Protocol):
     # A frozen dataclass of session options; the field ``threads: int`` (0: the engine's choice). Where the engine
     # itself refuses to run nodes elsewhere, ``fallback: tuple[str, ...]`` holds the operators that may (``*``: any).
     Options: type[Any]
-    # May also have ``advice``: operator → what to write instead, for those that the engine is known to refuse; and
-    # ``install_on``: machine (``aarch64``) → the line that installs it there, where that is another.
+    # What else it may state, as attributes of its class: `edgekit.facts`. Or do: `Emulated`, `Embeddable`.
 
     def version(self) -> str:
         """The engine's version.
@@ -261,12 +260,6 @@ class Runtime(Protocol):
             EngineError: the engine is missing, or refuses the model; its own words are in the message.
         """
         ...
-
-
-def install_on(runtime: Runtime | type[Runtime], machine: str) -> str:
-    """The line that installs a runtime's engine on such a machine: a board's system may bring it."""
-    lines: Mapping[str, str] = getattr(runtime, "install_on", {})
-    return lines.get(machine, runtime.install)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A *graph exporter* turns a source into the graph that every pass works on; an *artifact exporter* turns that graph into
 the files one engine loads. A *program exporter* writes such files past the graph, for an engine that has a converter of
-its own from PyTorch's exported program. A plug-in is one of them.
+its own from PyTorch's exported program. A plug-in is one of them. What else it may state of itself: `edgekit.facts`.
 """
 
 from __future__ import annotations

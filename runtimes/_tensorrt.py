@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..contracts import Artifact, Session, install_on
+from ..contracts import Artifact, Session
 from ..errors import EngineError
+from ..facts import install_on
 from ..measure.engines import installed_version
 from ..measure.telling import tell
 from . import _plan_cache

@@ -24,6 +24,7 @@ GROUND = [
     "context",
     "contracts",
     "errors",
+    "facts",
     "graph",
     "placement",
     "plain",
@@ -38,7 +39,7 @@ GROUND = [
 RULES = {
     # The device floor, which every bundle carries: see below for its own, stricter rule.
     "measure": "contracts errors",
-    "runtimes": "contracts errors measure",
+    "runtimes": "contracts errors facts measure",
     "bundle": "contracts errors tempdir units measure",
     # What the user named.
     "data": "ground",
@@ -69,7 +70,7 @@ RULES = {
 
 Each names rooms that stand before it, so no arrow runs upward. `module_passes` and `search` are yet to come.
 """
-FLOOR = {"contracts", "errors", "version", "bundle", "measure", "runtimes"}
+FLOOR = {"contracts", "errors", "facts", "version", "bundle", "measure", "runtimes"}
 # Installed beside numpy with every engine that needs it; looked for, never required.
 OPTIONAL = {"ml_dtypes"}
 ENGINES = {"onnxruntime", "openvino", "torch", "onnx", "tensorrt"}
@@ -193,7 +194,7 @@ def test_nobody_imports_what_another_modules_underscore_hides() -> None:
 
 
 def floor_files() -> list[Path]:
-    files = [ROOT / "contracts.py", ROOT / "errors.py", ROOT / "version.py"]
+    files = [ROOT / "contracts.py", ROOT / "errors.py", ROOT / "facts.py", ROOT / "version.py"]
     for folder in (ROOT / "bundle", ROOT / "measure", RUNTIMES):
         files += sorted(folder.rglob("*.py"))
     return files

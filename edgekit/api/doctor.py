@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import plugins
-from ..contracts import install_on
 from ..errors import EdgekitError, EngineError
+from ..facts import install_on, runtime_facts
 from ..measure import machine
 from ..measure.engines import installed_version
 from ..target.load import load_target
@@ -229,7 +229,7 @@ def _stand_ins(replaced: Mapping[str, str]) -> str:
     """What this machine cannot do for a target whose engine cannot run here, although it can export for it."""
     grouped: dict[tuple[str, str], list[str]] = {}
     for name, other in replaced.items():
-        what = str(getattr(plugins.load("runtimes", name), "prepares", ""))
+        what = runtime_facts(plugins.load("runtimes", name)).prepares
         grouped.setdefault((other, what), []).append(name)
     return "; ".join(
         f"{' and '.join(names)} cannot run here: checked with {other}"

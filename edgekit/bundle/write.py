@@ -27,6 +27,7 @@ _FLOOR = (
     "__init__.py",
     "contracts.py",
     "errors.py",
+    "facts.py",
     "version.py",
     "bundle/__init__.py",
     "bundle/manifest.py",

@@ -9,6 +9,7 @@ from typing import Any
 from .. import plugins
 from ..contracts import Artifact, Feeds
 from ..errors import EngineError, UsageError
+from ..facts import runtime_facts
 from ..measure.client import Worker
 from ..measure.telling import Listener
 from .local import LocalDevice
@@ -115,7 +116,7 @@ class BrowserDevice(LocalDevice):
         from ..runtimes._onnxruntime_web.browser import BROWSER
         from ..runtimes._onnxruntime_web.package import bundled
 
-        if runtime != _PRICED and getattr(plugins.load("runtimes", runtime), "host", None) != "browser":
+        if runtime != _PRICED and runtime_facts(plugins.load("runtimes", runtime)).host != "browser":
             raise UsageError(
                 f"runtime '{runtime}' does not run in a browser", fix="Export the model for one: --target web"
             )

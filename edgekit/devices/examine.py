@@ -12,8 +12,8 @@ from typing import Any
 from .. import plugins
 from ..bundle.read import hash_file
 from ..bundle.write import vendor_floor
-from ..contracts import install_on
 from ..errors import EngineError
+from ..facts import install_on, runtime_facts
 from ..target.load import load_target
 from ..target.profile import Target
 from ..tempdir import work_folder
@@ -163,7 +163,7 @@ def _runtimes(target: str | Path | None, machine: str) -> list[str]:
 
 
 def _by_pip(runtime: str) -> bool:
-    return bool(getattr(plugins.load("runtimes", runtime), "by_pip", True))
+    return runtime_facts(plugins.load("runtimes", runtime)).by_pip
 
 
 def _engine(remote: RemoteDevice, name: str, machine: str, has_numpy: bool) -> Part:

@@ -8,6 +8,7 @@ from .. import plugins
 from ..bundle import Bundle
 from ..contracts import Progress
 from ..errors import UsageError
+from ..facts import runtime_facts
 from . import Device
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def builds(bundle: Bundle) -> str:
         runtime = plugins.load("runtimes", bundle.manifest.runtime.name)
     except UsageError:  # an adapter that came with the bundle and is not installed here: it builds without being asked
         return ""
-    return str(getattr(runtime, "prepares", ""))
+    return runtime_facts(runtime).prepares
 
 
 def bring(bundle: Bundle, place: Device, progress: Progress) -> None:

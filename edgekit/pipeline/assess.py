@@ -11,6 +11,7 @@ from .. import plugins
 from ..contracts import Placement
 from ..devices.local import Worker
 from ..errors import EdgekitError, EngineError, ParityError, PlacementError
+from ..facts import runtime_facts
 from ..graph import module_path
 from ..placement import refusal
 from ..results import CandidateResult
@@ -213,7 +214,7 @@ def _misplaced(placement: Placement, built: Built, job: Job) -> PlacementError |
         target=job.target.name,
         allowed=job.allow_fallback,
         modules={node.name or "": module_path(node) for node in job.graph.graph},
-        advice=getattr(plugins.load("runtimes", built.candidate.runtime), "advice", {}),
+        advice=runtime_facts(plugins.load("runtimes", built.candidate.runtime)).advice,
     )
 
 
@@ -223,6 +224,6 @@ def why_not_measured(picked: Assessed, job: Job) -> str | None:
     emulator = job.emulator_of(picked.candidate)
     if stand_in is None:
         return f"verified on the emulator ({emulator}); latency needs a device" if emulator else job.site.unmeasured
-    built = getattr(plugins.load("runtimes", picked.candidate.runtime), "prepares", "")
+    built = runtime_facts(plugins.load("runtimes", picked.candidate.runtime)).prepares
     unbuilt = f"no {built} was built on this machine, the device builds it at first open; " if built else ""
     return f"{stand_in.reason}; {unbuilt}the numerics were checked with {stand_in.runtime} {stand_in.version}"

@@ -13,7 +13,8 @@ from .. import plugins
 from ..accuracy.same_graph import same_graph_text
 from ..bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
 from ..bundle.readme import bundle_readme
-from ..contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, install_on, options_from
+from ..contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, options_from
+from ..facts import install_on, runtime_facts
 from ..measure.engines import installed_version
 from ..target.needs import takes_program
 from ..target.profile import machine
@@ -65,7 +66,7 @@ def pack_bundle(
     assert built is not None and outcome is not None, "a picked candidate was built and checked"
     measured = next((item for item in finalists if item.built is built), None)
     runtime_class = plugins.load("runtimes", picked.candidate.runtime)
-    runtime = runtime_class()
+    runtime, facts = runtime_class(), runtime_facts(runtime_class)
     golden = job.expected.first(GOLDEN_SAMPLES)
     emulator = job.emulator_of(picked.candidate)
     parity = outcome.parity
@@ -121,8 +122,8 @@ def pack_bundle(
             parity=_parity_line(picked, job, emulator),
             measured=_measured_line(measured, picked, job),
             substitute=substitute,
-            note=getattr(runtime, "note", "") if install == runtime.install else "",
-            device=getattr(runtime, "on_the_device", ""),
+            note=facts.note if install == runtime.install else "",
+            device=facts.on_the_device,
             app=glue.readme,
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),

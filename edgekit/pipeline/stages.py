@@ -10,6 +10,7 @@ from .. import plugins
 from ..context import PassContext
 from ..contracts import PassRecord
 from ..errors import UsageError
+from ..facts import exporter_facts
 from ..passes import GraphPass, Result
 from ..target.profile import PassSpec
 
@@ -33,7 +34,7 @@ def to_graph(source: Source, opset: int) -> ir.Model:
 
     for name in plugins.names("exporters"):
         plugin = plugins.load("exporters", name)
-        if source.kind in getattr(plugin, "kinds", ()):
+        if source.kind in exporter_facts(plugin).kinds:
             exporter: GraphExporter = plugin()
             return exporter.to_graph(source, GraphRequest(opset=opset, report=REPORTS / f"{source.name}-export.md"))
     raise UsageError(f"no installed exporter takes a source of kind '{source.kind}'")

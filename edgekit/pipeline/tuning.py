@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import plugins
 from ..contracts import options_from
+from ..facts import runtime_facts
 from ..target.needs import has_option
 from ..target.profile import Candidate
 
@@ -58,7 +59,7 @@ def choices(
     elif "threads" in tune:
         expanded = [number for value in tune["threads"] for number in ((value,) if value else cores)]
         tune["threads"] = tuple(dict.fromkeys(expanded))
-    affects: Mapping[str, Sequence[str]] = getattr(runtime, "affects", {})
+    affects = runtime_facts(runtime).affects
     for key in tune:
         if key in affects and operators and not set(affects[key]) & set(operators):
             tune[key] = tune[key][:1]

@@ -10,6 +10,7 @@ from typing import Any
 from .. import plugins
 from ..contracts import Emulated, options_from
 from ..errors import EngineError, UsageError
+from ..facts import exporter_facts
 from ..measure.engines import installed_version
 from .profile import Candidate
 
@@ -66,7 +67,7 @@ def engine_or_stand_in(candidate: Candidate, is_here: bool) -> StandIn | EngineE
 def missing_packages(exporter: str) -> list[str]:
     """The distributions that an exporter needs beyond the extra "export", and that are not installed."""
     try:
-        packages: Sequence[str] = getattr(plugins.load("exporters", exporter), "packages", ())
+        packages = exporter_facts(plugins.load("exporters", exporter)).packages
     except ImportError:  # it imports what that extra brings, and so does all else of an export
         return []
     return [name for name in packages if installed_version(name) is None]

@@ -23,6 +23,7 @@ import pytest
 
 from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Profiles, Runtime, Session, Tolerance, options_from
 from ..errors import EngineError, UsageError
+from ..facts import runtime_facts
 from ..measure.parity import ParityMeter
 
 ENGINES = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "executorch", "ai_edge_litert")
@@ -66,7 +67,7 @@ class RuntimeConformance:
         runtime = runtime_case.runtime
         assert runtime.name.isidentifier()
         assert runtime_case.artifact.format in runtime.formats
-        for line in (runtime.install, *getattr(runtime, "install_on", {}).values()):
+        for line in (runtime.install, *runtime_facts(runtime).install_on.values()):
             assert line.startswith(("pip install ", "apt install ", "https://"))
         assert runtime.version()[0].isdigit()
 
