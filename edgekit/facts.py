@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MemberDescriptorType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from .contracts import Runtime
 from .errors import UsageError, suggestion
@@ -60,6 +60,15 @@ class ExporterFacts:
 _EXPORTER = ("name", "format", "Options", "to_graph", "write", "write_program", "check", "needs_calibration")
 
 
+@runtime_checkable
+class AsksForSamples(Protocol):
+    """What an exporter whose quantizer also works without samples offers. Any other's always needs some."""
+
+    def needs_calibration(self, options: Any) -> bool:
+        """Whether it needs samples with these options, an instance of its ``Options``."""
+        ...
+
+
 def exporter_facts(exporter: type[Any]) -> ExporterFacts:
     """What an exporter states.
 
@@ -97,7 +106,7 @@ def stated(plugin: type[Any], facts: type[T], protocol: Collection[str]) -> T:
 
 
 def _is_misspelt(name: str, value: object, known: Collection[str], protocol: Collection[str]) -> bool:
-    """Whether an unknown public attribute was meant to be a known one: a value one of ``known``, a method of both."""
+    """Whether an unknown public attribute was meant to be a known one; a method only for one of ``protocol``."""
     if isinstance(value, (property, MemberDescriptorType)):
         return False
     if callable(value) or isinstance(value, (classmethod, staticmethod)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..contracts import TensorSpec
-from . import Substitute
+from .manifest import Substitute
 
 
 def bundle_readme(

@@ -1,4 +1,7 @@
-"""Calibration and evaluation data: samples that fit the model, gone through any number of times."""
+"""Samples that fit the model: gone through any number of times, at most one of them in memory at a time.
+
+Beside that one there is what the operating system maps in.
+"""
 
 from __future__ import annotations
 

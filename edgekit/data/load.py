@@ -1,7 +1,6 @@
-"""Calibration and evaluation data: what ``--data`` names → samples that fit the model.
+"""What ``--data`` names → calibration and evaluation samples that fit the model.
 
-A `Dataset` can be gone through any number of times and holds at most one sample in memory at a time beside what the
-operating system maps in. What a model should never get (a wrong name, shape or dtype, NaN, infinity) is refused here.
+What a model should never get (a wrong name, shape or dtype, NaN, infinity) is refused here.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from .. import plugins
 from ..bundle import Bundle
@@ -17,13 +17,11 @@ from ..measure import machine
 from ..measure.client import Worker
 from ..measure.telling import Listener
 
-if TYPE_CHECKING:
-    from ..bundle import Bundle
-
 __all__ = ["LocalDevice", "Worker"]
 
 # -P: a file in the user's folder named like a standard module (random.py) must not end up in the worker.
 _COMMAND = (sys.executable, "-P", "-m", "edgekit.measure.worker")
+SELF_TEST_TIMEOUT_S = 600
 
 
 class LocalDevice:
@@ -74,9 +72,6 @@ class LocalDevice:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to end."""
-
-
-SELF_TEST_TIMEOUT_S = 600
 
 
 def self_test(folder: Path, *, substitute: bool = False) -> str:

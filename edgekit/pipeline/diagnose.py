@@ -12,6 +12,9 @@ from .check import checker
 from .job import Built, Job
 from .tuning import choices
 
+SAMPLES = 8
+"""Samples to look for one that misses: not every sample need overflow."""
+
 
 def diverging_layer(built: Built, job: Job, feeds: Feeds) -> Divergence | None:
     """The first layer of a candidate that is farther from PyTorch than its precision allows, on one sample; or None.
@@ -20,19 +23,14 @@ def diverging_layer(built: Built, job: Job, feeds: Feeds) -> Divergence | None:
         EngineError: the engine is not on this machine, or refuses the graph with its layers exposed.
     """
     candidate = built.candidate
-    shown = replace(
-        built, artifact=built.plain or built.artifact
-    )  # one that was compiled ahead of time shows no layers
+    # One that was compiled ahead of time shows no layers.
+    shown = replace(built, artifact=built.plain or built.artifact)
     table = choices(candidate, None, (1,), allow_fallback=job.allow_fallback).first
     artifact, name, table_there = checker(shown, table)
     runtime = plugins.load("runtimes", name)()
     options = options_from(runtime.Options, table_there, f"session options of candidate '{candidate.name}'")
     tolerance = job.accuracy.tolerance(candidate.precision)
     return first_divergence(job.source, job.graph, artifact, runtime, options, feeds, tolerance)
-
-
-SAMPLES = 8
-"""Samples to look for one that misses: not every sample need overflow."""
 
 
 def divergence_lines(built: Built, job: Job) -> list[str]:

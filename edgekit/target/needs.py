@@ -10,7 +10,7 @@ from typing import Any
 from .. import plugins
 from ..contracts import Emulated, options_from
 from ..errors import EngineError, UsageError
-from ..facts import exporter_facts
+from ..facts import AsksForSamples, exporter_facts
 from ..measure.engines import installed_version
 from .profile import Candidate
 
@@ -142,7 +142,6 @@ def needs_calibration(candidate: Candidate) -> bool:
         return True
     if "quantize" not in candidate.export_options:
         return False
-    exporter = plugins.load("exporters", candidate.format)
-    asks = getattr(exporter, "needs_calibration", None)  # a quantizer that also works without
+    exporter = plugins.load("exporters", candidate.format)()
     options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
-    return asks is None or bool(asks(options))
+    return not isinstance(exporter, AsksForSamples) or exporter.needs_calibration(options)
