@@ -47,6 +47,24 @@ def with_relative_imports(source: str, depth: int) -> str:
     return raw.decode()
 
 
+def adapters_imported(source: str) -> set[str]:
+    """The adapters of edgekit that a module imports by their installed names: ``onnxruntime`` of
+    ``from edgekit.runtimes.onnxruntime import OnnxRuntime`` or ``from edgekit.runtimes import onnxruntime``.
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return set()
+    named: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            named.update(item.name for item in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            named.update(f"{node.module}.{item.name}" for item in node.names)
+    parts = [name.split(".") for name in named]
+    return {item[2] for item in parts if item[:2] == ["edgekit", "runtimes"] and len(item) > 2}
+
+
 def _is_ours(module: str) -> bool:
     return module.partition(".")[0] == "edgekit"
 

@@ -16,7 +16,7 @@ from ..measure.engines import runtimes_folder
 from ..tempdir import replace_folder, work_folder, writing
 from .manifest import LAYERS, MANIFEST, FileRecord, Manifest, refuse_unsafe_name
 from .read import Bundle, hash_file, open_folder
-from .relative import with_relative_imports
+from .relative import adapters_imported, with_relative_imports
 
 MAX_GOLDEN_SAMPLES = 8
 MAX_GOLDEN_BYTES = 16 * 2**20
@@ -170,7 +170,8 @@ def place_runner(folder: Path, runtime_file: Path, runtime_class: str, runtime: 
 def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: str) -> None:
     """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them.
 
-    What an adapter alone needs, code or not, lies in the folder of its name with an underscore before it.
+    What an adapter alone needs, code or not, lies in the folder of its name with an underscore before it. One that
+    builds on an adapter of ours brings that along.
     """
     for source in (path for pattern in _FLOOR for path in sorted(_PACKAGE.glob(pattern))):
         _place(source, folder / source.relative_to(_PACKAGE))
@@ -179,7 +180,21 @@ def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: 
     adapters.mkdir()
     for path in (own / "__init__.py", own / "null.py", *own.glob("_*.py"), *runtime_file.parent.glob("_[!_]*.py")):
         _place_code(path, adapters / path.name, 1)
-    parts = runtime_file.with_name(f"_{runtime_file.stem}")
+    _place_parts(runtime_file, adapters)
+    text = runtime_file.read_text("utf-8")
+    for base in sorted(adapters_imported(text)):
+        if (own / f"{base}.py").is_file():
+            _place_code(own / f"{base}.py", adapters / f"{base}.py", 1)
+            _place_parts(own / f"{base}.py", adapters)
+    code = with_relative_imports(text, 1)
+    if not re.search(r"^PLUGIN\b", code, flags=re.MULTILINE):  # its entry point names the class itself
+        code += f"\n\nPLUGIN = {runtime_class}\n"
+    (adapters / f"{runtime}.py").write_text(code, "utf-8")
+
+
+def _place_parts(adapter: Path, adapters: Path) -> None:
+    """Copy the folder of what an adapter alone needs, where it has one."""
+    parts = adapter.with_name(f"_{adapter.stem}")
     for path in sorted(parts.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             inside = path.relative_to(parts.parent)
@@ -187,10 +202,6 @@ def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: 
                 _place_code(path, adapters / inside, len(inside.parts))
             else:
                 _place(path, adapters / inside)
-    code = with_relative_imports(runtime_file.read_text("utf-8"), 1)
-    if not re.search(r"^PLUGIN\b", code, flags=re.MULTILINE):  # its entry point names the class itself
-        code += f"\n\nPLUGIN = {runtime_class}\n"
-    (adapters / f"{runtime}.py").write_text(code, "utf-8")
 
 
 def _place_code(source: Path, target: Path, depth: int) -> None:

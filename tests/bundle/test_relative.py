@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.bundle.relative import with_relative_imports
+from edgekit.bundle.relative import adapters_imported, with_relative_imports
 
 FORMS = """
 import os, edgekit.deep.errors as told
@@ -45,3 +45,15 @@ def test_what_is_not_edgekits_stays_to_the_byte() -> None:
     text = "import edgekit_extras\nfrom edgekits import x\nNOTE = 'import edgekit'\r\nfrom . import y  # ä\n"
     assert with_relative_imports(text, 1) == text
     assert with_relative_imports("not python at all (", 1) == "not python at all ("
+
+
+def test_the_adapters_that_one_builds_on_are_told() -> None:
+    text = """
+from edgekit.runtimes.onnxruntime import OnnxRuntime
+from edgekit.runtimes import openvino
+import edgekit.runtimes.null as nothing, edgekit.contracts
+from edgekit.contracts import runtimes
+from .runtimes import other
+"""
+    assert adapters_imported(text) == {"onnxruntime", "openvino", "null"}
+    assert adapters_imported("not python (") == set()

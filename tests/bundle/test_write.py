@@ -18,6 +18,7 @@ from edgekit.bundle import Bundle, open_bundle
 from edgekit.contracts import Artifact
 from edgekit.errors import BundleError, OutputError, ParityError
 from edgekit.runtimes import onnxruntime
+from edgekit.runtimes import openvino as openvino_adapter
 
 IS_ROOT = os.geteuid() == 0
 
@@ -143,6 +144,18 @@ def test_a_third_partys_adapter_is_made_relative(make_bundle: Callable[..., Bund
     assert copied == "from ..contracts import Artifact\nfrom ..errors import EngineError\nPLUGIN = 1\n"
 
 
+def test_an_adapter_that_builds_on_one_of_ours_brings_it_along(
+    make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    adapter = tmp_path / "acme" / "adapter.py"
+    adapter.parent.mkdir()
+    adapter.write_text("from edgekit.runtimes.openvino import OpenVino\n\nclass Board(OpenVino):\n    pass\n")
+    path = make_bundle(runtime_module_file=adapter, runtime_class="Board").path
+    runtimes = path / "runtime" / "edgekit" / "runtimes"
+    assert "from ..runtimes.openvino import OpenVino" in (runtimes / "onnxruntime.py").read_text()
+    assert (runtimes / "openvino.py").read_text() == Path(str(openvino_adapter.__file__)).read_text()
+
+
 def test_a_class_that_its_entry_point_names_is_the_bundles_plugin(
     make_bundle: Callable[..., Bundle], tmp_path: Path
 ) -> None:
@@ -196,6 +209,7 @@ import numpy as np
 from edgekit.bundle import EngineUse, Manifest, write_bundle
 from edgekit.contracts import TensorSpec, Tolerance
 from edgekit.runtimes import onnxruntime
+from edgekit.runtimes import openvino as openvino_adapter
 model_dir, place, wait_for = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 manifest = Manifest("x", "cpu", "fp32", EngineUse("onnxruntime", "1", {"threads": 1}, ""), "model/model.onnx", "onnx",
                     (TensorSpec("x", "float32", (1, 8)),), (TensorSpec("y", "float32", (1, 3)),),

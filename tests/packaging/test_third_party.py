@@ -82,7 +82,9 @@ def test_from_a_profile_to_a_bundle_that_passes_its_self_test(python: Path, tmp_
     assert result["placement"]["CPU"] > 0
     assert "self-test passed on acme" in result["self_test"]
     # On the device neither edgekit nor the Acme package is installed: the bundle brings its adapter along.
-    device = [sys.executable, "-I", "run.py"]
+    # (This Python has edgekit installed, so importing it is made to fail, as it would there.)
+    program = "import runpy, sys; sys.modules['edgekit'] = None; runpy.run_path('run.py', run_name='__main__')"
+    device = [sys.executable, "-I", "-c", program]
     alone = subprocess.run(device, cwd=tmp_path / "build.edgekit", capture_output=True, text=True)
     assert alone.returncode == 0, alone.stderr
     assert "self-test passed on acme" in alone.stdout
