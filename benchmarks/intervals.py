@@ -38,7 +38,7 @@ from edgekit.measure.client import Worker
 from edgekit.measure.distributions import binomial_at_least
 from edgekit.measure.sampling import Plan
 from edgekit.measure.statistics import Estimate, percentile_interval
-from edgekit.pipeline.race import Variant, precise, speedup
+from edgekit.pipeline.race import Contender, precise, speedup
 
 Series = NDArray[np.float64]
 PERCENTILES = (0.5, 0.9, 0.99)
@@ -263,7 +263,7 @@ def race_of(finalists: int, noise: float, random: np.random.Generator) -> tuple[
     Every finalist is 2.7 times as fast as fp32; each median is off by ``noise``, a round's by 15 % in common.
     """
     built = cast(Any, SimpleNamespace(candidate=SimpleNamespace(precision="simulated")))
-    racing, gain = [Variant(built, {}) for _ in range(finalists + 1)], 2.7
+    racing, gain = [Contender(built, {}) for _ in range(finalists + 1)], 2.7
     for rounds in range(1, RACE_MOST + 1):
         common = np.exp(0.15 * random.standard_normal())
         for variant, factor in zip(racing, [1.0, *[1 / gain] * finalists], strict=True):

@@ -49,6 +49,7 @@ from edgekit.pipeline.tuning import choices, explore
 from edgekit.sources.load import load_source
 from edgekit.target.load import load_target
 from edgekit.target.profile import Candidate
+from edgekit.target.toolchain import Toolchain, steps
 
 MAX_ERROR = 1e-2
 LIMITS = {1: 0.9, 16: 1.0}
@@ -94,7 +95,7 @@ def shared_graph(subject: _gpu_models.Subject, folder: Path) -> ir.Model:
     if not path.exists():
         target = load_target("desktop-gpu")
         exported = to_graph(load_source((subject.module, subject.inputs[0])), target.export.opset)
-        graph, _ = run_passes(exported, target.passes, PassContext(runtime="onnxruntime_cuda", workdir=folder))
+        graph, _ = run_passes(exported, steps(target.passes), PassContext(runtime="onnxruntime_cuda", workdir=folder))
         ir.save(graph, path, external_data="graph.onnx.data")
     return ir.load(path)
 
@@ -200,7 +201,7 @@ class Bench:
                 continue
             if engine == "onnxruntime":  # a stand-in, with the options that it knows
                 candidate = replace(candidate, runtime=engine, options={}, tune={"threads": (0,)})
-            model, _ = run_passes(clone(graph), candidate.passes, context)
+            model, _ = run_passes(clone(graph), steps(candidate.passes), context)
             operators = {node.op_type for node in model.graph}
             folder = self.folder / candidate.name.replace(" ", "-")
             folder.mkdir(exist_ok=True)
@@ -237,7 +238,7 @@ class Bench:
                 found.append((taken_s, options, error))
                 return taken_s
 
-            explore(choices(candidate, None, (0,), operators), measure)
+            explore(choices(Toolchain(candidate), None, (0,), operators), measure)
             for taken_s, options, error in found:
                 if best is None or taken_s < best[0]:
                     best = (taken_s, artifact, candidate, options, error)

@@ -89,6 +89,23 @@ class MetricReport:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """The main memory that the picked candidate needs, beside what its target has."""
+
+    limit_bytes: int  # the target's [limits] memory_bytes
+    peak_rss_bytes: int | None  # of a process that runs it, engine and all
+    not_checked: str | None  # why the peak is not known; None: it is, and within the limit
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `export --json`."""
+        return {
+            "limit_bytes": self.limit_bytes,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "not_checked_because": self.not_checked,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateResult:
     """One way to ship the model, as built, checked and measured."""
 
@@ -149,6 +166,7 @@ class ExportResult:
     graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes
     self_test: str = ""
     device: Mapping[str, Any] | None = None  # where candidates were checked and measured: `measure.machine.describe`
+    memory: MemoryReport | None = None  # None: the target states no limit
     emulated: str | None = None  # what stood for the device in every check; None: the device itself
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)  # candidate → raw latencies
 
@@ -176,6 +194,7 @@ class ExportResult:
             "measured": self.measured is None,
             "not_measured_because": self.measured,
             "emulated": self.emulated,
+            "memory": self.memory.to_json() if self.memory else None,
             "metric": pick.metric.to_json() if pick.metric else None,
             "calibration": dict(self.calibration) if self.calibration is not None else None,
             "passes": [{**asdict(item), "options": dict(item.options)} for item in self.passes],

@@ -245,12 +245,12 @@ def _unknown(kind: plugins.Kind, names: Sequence[str]) -> list[str]:
 
 
 def _not_here(target: Target) -> str | None:
-    from ..target.needs import emulator_of
     from ..target.profile import machine as here
+    from ..target.toolchain import Toolchain
 
     if target.runs_here():
         return None
-    emulators = dict.fromkeys(filter(None, (emulator_of(item.runtime) for item in target.candidates)))
+    emulators = dict.fromkeys(filter(None, (Toolchain(item).emulator for item in target.candidates)))
     if emulators:
         return f"verified on the emulator ({', '.join(emulators)}); latency needs a device"
     if target.arch and here() not in target.arch:

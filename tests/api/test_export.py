@@ -259,7 +259,7 @@ def test_options_that_change_kernels_are_checked_again_before_they_ship(folder, 
     monkeypatch.setattr(
         assess,
         "check",
-        lambda built, worker, job: checked.append(dict(worker.info.in_force)) or real(built, worker, job),
+        lambda built, worker: checked.append(dict(worker.info.in_force)) or real(built, worker),
     )
     (folder / "levels.toml").write_text(LEVELS)
     result = export("net.py:build?width=64", "levels.toml", data="images.npz", max_time_s=4)

@@ -9,7 +9,7 @@ from ... import units
 from ...measure.statistics import Samples
 from ...results import CandidateResult, ExportResult, Latency
 from ...results_store.exports import export_result
-from ..text import parity_line, source_line
+from ..text import memory_text, parity_line, source_line
 from . import figures
 from .markup import Child, Markup, el, facts, table
 
@@ -35,6 +35,7 @@ def sections(
             if _screened(result)
             else None,
             el("p", f"Nothing was measured: {result.measured}.") if result.measured else None,
+            el("p", f"Memory: {memory_text(result.memory)}.") if result.memory else None,
             figures.intervals(f"{id}-p50", _finite(timed), "Median latency of the candidates"),
         ],
     )
