@@ -124,6 +124,7 @@ class CandidateResult:
     rejected: str | None = None  # why it cannot be picked; None: it could be
     note: str | None = None  # what else is worth knowing ("slower than fp32")
     checked_with: str | None = None  # the runtime that checked it in place of its own; None: its own did
+    peak_rss_bytes: int | None = None  # of a process that runs it; None: the target has no limit, or not known
 
     def to_json(self) -> dict[str, Any]:
         """As in `export --json`."""
@@ -142,6 +143,7 @@ class CandidateResult:
             "rejected": self.rejected,
             "note": self.note,
             "checked_with": self.checked_with,
+            "peak_rss_bytes": self.peak_rss_bytes,
         }
 
 

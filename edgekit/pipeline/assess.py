@@ -88,6 +88,7 @@ class Assessed:
             rejected=self.why_not,
             note="; ".join(filter(None, notes)) or None,
             checked_with=self.built.stand_in.runtime if self.built and self.built.stand_in else None,
+            peak_rss_bytes=self.peak_bytes,
         )
 
     def _tuned(self, best: Contender | None) -> str:

@@ -45,8 +45,8 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
 
 
 def memory_text(memory: MemoryReport) -> str:
-    """``0.11 GB at its peak, of the 8.59 GB that the target has``, or why that is not known."""
-    has = f"the {units.size(memory.limit_bytes)} that the target has"
+    """``0.11 GB at its peak, of the target's 8.59 GB``, or why that is not known."""
+    has = f"the target's {units.size(memory.limit_bytes)}"
     if memory.peak_rss_bytes is None:
         return f"not checked against {has}: {memory.not_checked}"
     return f"{units.size(memory.peak_rss_bytes)} at its peak, of {has}"

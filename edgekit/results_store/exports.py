@@ -68,6 +68,7 @@ def _candidate(item: Mapping[str, Any]) -> CandidateResult:
         kept_float=tuple(item["kept_float"]),
         rejected=item["rejected"],
         note=item["note"],
+        peak_rss_bytes=item.get("peak_rss_bytes"),
     )
 
 
