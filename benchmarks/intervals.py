@@ -32,7 +32,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.api.compare import conclude, race, ratio_of_rounds, stop
+from edgekit.api.compare import conclude, measure_in_turns, ratio_of_rounds, stop
 from edgekit.contracts import Artifact, Quiet, TensorSpec
 from edgekit.measure.client import Worker
 from edgekit.measure.distributions import binomial_at_least
@@ -311,9 +311,9 @@ def sleeping(count: int, delay_s: float = 0.002) -> Iterator[Decision]:
     for name, factor, expected in cases:
         said, rounds = [], []
         for _ in range(count):
-            raced = race(opener(1.0), opener(factor), Plan(0.01, 60.0), Quiet())
-            said.append(conclude(raced.ratio("b"), raced.ratio("control"))[0])
-            rounds.append(raced.rounds)
+            turns = measure_in_turns(opener(1.0), opener(factor), Plan(0.01, 60.0), Quiet())
+            said.append(conclude(turns.ratio("b"), turns.ratio("control"))[0])
+            rounds.append(turns.rounds)
         right = float(np.mean([item == expected for item in said]))
         called = float(np.mean([item != "indistinguishable" for item in said]))
         needed = "at most 5 %" if factor == 1 else "at least 80 %"

@@ -37,7 +37,7 @@ import _gpu_models
 import numpy as np
 import onnx_ir as ir
 import torch
-from _race import Contender, ratio
+from _turns import Peer, ratio
 from numpy.typing import NDArray
 
 from edgekit import plugins
@@ -63,9 +63,9 @@ Call = Callable[[], object]
 
 @dataclass
 class Opened:
-    """Somebody ready to race."""
+    """Somebody ready to take turns."""
 
-    contender: Contender
+    contender: Peer
     call: Call  # the hot call on the first input; returns when the GPU is done
     error: float
     detail: str = ""
@@ -156,7 +156,7 @@ class Bench:
             for _ in range(3):  # reduce-overhead records its graph at the second or third
                 callee(*inputs[0])
             got = [callee(*sample).double().cpu().numpy() for sample in inputs]
-        return Opened(Contender(name, "torch", {}), call, self.error(got), str(self.half).removeprefix("torch."))
+        return Opened(Peer(name, "torch", {}), call, self.error(got), str(self.half).removeprefix("torch."))
 
     def onnxruntime(self) -> Opened:
         """The float16 module's export with default session options; tensors on the GPU, so no copies are timed."""
@@ -179,7 +179,7 @@ class Bench:
         for name, tensor in zip(names, inputs[0], strict=True):
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(tensor.numpy(), self.device.type, 0))
         binding.bind_output(output, self.device.type)
-        return Opened(Contender(PLAIN, "", {}), lambda: session.run_with_iobinding(binding), self.error(got))
+        return Opened(Peer(PLAIN, "", {}), lambda: session.run_with_iobinding(binding), self.error(got))
 
     # ── edgekit: its passes, its adapter, its search over session options ────────────────────────────────────────────
 
@@ -248,7 +248,7 @@ class Bench:
         session = runtime.open(artifact, runtime.Options(**options))
         changed = [f"{key}={value}" for key, value in options.items() if value != candidate.tune.get(key, (value,))[0]]
         detail = " ".join([candidate.name, *changed])
-        return Opened(Contender(PICK, "", {}), session.bind(feeds[0]), error, detail, session.close, tried)
+        return Opened(Peer(PICK, "", {}), session.bind(feeds[0]), error, detail, session.close, tried)
 
 
 def median_s(call: Call, seconds: float) -> float:

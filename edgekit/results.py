@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .contracts import PassRecord, Tolerance
 from .measure.statistics import Estimate, Samples
+from .plain import finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +53,14 @@ class ParityReport:
         """As in `export --json`. An infinite SQNR (equal outputs) is null."""
         return {
             "passed": self.passed,
-            "max_abs": _finite(self.max_abs),
-            "rel_l2": _finite(self.rel_l2),
-            "sqnr_db": _finite(self.sqnr_db),
+            "max_abs": finite(self.max_abs),
+            "rel_l2": finite(self.rel_l2),
+            "sqnr_db": finite(self.sqnr_db),
             "samples": self.samples,
             "tolerance": self.tolerance.to_json(),
             "reference": self.reference,
             "misses": list(self.misses),
-            "outputs": {name: {key: _finite(v) for key, v in row.items()} for name, row in self.outputs.items()},
+            "outputs": {name: {key: finite(v) for key, v in row.items()} for name, row in self.outputs.items()},
         }
 
 
@@ -207,11 +206,6 @@ class ExportResult:
         }
 
 
-def _finite(value: float) -> float | None:
-    """JSON has no infinity: equal outputs have an infinite SQNR, told as null."""
-    return value if value - value == 0 else None
-
-
 @dataclass(frozen=True, slots=True)
 class SameGraph:
     """How far an engine is from ONNX Runtime's CPU kernels on the same graph, the worst output over all samples."""
@@ -224,4 +218,4 @@ class SameGraph:
 
     def to_json(self) -> dict[str, Any]:
         """As in `export --json`; an infinite SQNR (equal outputs) is null."""
-        return {**asdict(self), "sqnr_db": self.sqnr_db if np.isfinite(self.sqnr_db) else None}
+        return {**asdict(self), "sqnr_db": finite(self.sqnr_db)}

@@ -53,9 +53,9 @@ def _convert(program: torch.export.ExportedProgram, opset: int) -> tuple[ir.Mode
     """The graph, and the functional program (no operator writes in place) it was made from."""
     import torch
 
-    from ..sources.capture import quiet
+    from ..quiet import TORCH, quiet
 
-    with quiet():
+    with quiet(*TORCH):
         converted = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False)
     assert converted is not None and converted.exported_program is not None
     return converted.model, converted.exported_program

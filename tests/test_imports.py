@@ -29,6 +29,7 @@ GROUND = [
     "placement",
     "plain",
     "plugins",
+    "quiet",
     "results",
     "tempdir",
     "units",

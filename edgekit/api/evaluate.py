@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..devices.prepare import bring
 from ..errors import UsageError
 from ..measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
 from ..measure.statistics import Estimate
+from ..plain import finite
 
 if TYPE_CHECKING:
     from ..accuracy.reference import Reference
@@ -65,9 +65,9 @@ class EvalResult:
             "bundle": str(self.bundle),
             "metric": {
                 "name": self.metric,
-                "value": _finite(self.value),
-                "reference": _finite(self.reference),
-                "drop": _finite(self.drop),
+                "value": finite(self.value),
+                "reference": finite(self.reference),
+                "drop": finite(self.drop),
                 "reference_source": self.reference_source,
                 "higher_is_better": self.higher_is_better,
                 "interval": _bounds(self.interval),
@@ -219,7 +219,3 @@ def _recorded(bundle: Bundle, metric: str) -> tuple[float | None, str | None]:
 
 def _bounds(interval: Estimate | None) -> dict[str, float] | None:
     return None if interval is None else {"low": interval.low, "high": interval.high}
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import EngineError, SourceError, UsageError, suggestion
-from . import build, capture
+from ..quiet import TORCH, quiet
+from . import build
 from .factory import example_from_flags
 from .source import Source
 
@@ -39,7 +38,8 @@ def load(spec: str, folder: Path | None, inputs: Sequence[str], dynamic: Sequenc
         _check_folder(spec, folder)
     elif not _is_cached(spec):
         _check_hub(spec)
-    with _quiet():
+    talking = (*TORCH, "transformers", "optimum", "huggingface_hub")
+    with quiet(*talking, environment={"HF_HUB_DISABLE_PROGRESS_BARS": "1"}):
         config = _config(spec, folder)
         chosen = _task(tasks, config, task)
         module = _model(spec, folder, tasks, config, chosen)
@@ -240,29 +240,3 @@ def _example(exporter: Any, config: Any) -> dict[str, Any]:
         random.setstate(states[0])
         np.random.set_state(states[1])
     return dict(made)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers, optimum and their progress bars from talking."""
-    from transformers.utils import logging as transformers_logging
-
-    level = transformers_logging.get_verbosity()
-    bars = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
-    optimum_logger = logging.getLogger("optimum")
-    optimum_level = optimum_logger.level
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    optimum_logger.setLevel(logging.CRITICAL)
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    try:
-        with capture.quiet():
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()
-        optimum_logger.setLevel(optimum_level)
-        if bars is None:
-            del os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]
-        else:
-            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = bars
