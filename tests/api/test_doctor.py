@@ -45,7 +45,7 @@ def test_packages_come_from_our_own_metadata() -> None:
         (Package("torch", "2.9.0", ">=2.9", "export"), None),
         (Package("torch", "2.8.1", ">=2.9", "export"), "torch 2.8.1 is installed, and edgekit needs >=2.9"),
         (Package("torch", "2.10.0rc1", ">=2.9", "export"), None),
-        (Package("nncf", "3.0", ">=2.9,<3", "cpu"), "nncf 3.0 is installed, and edgekit needs <3,>=2.9"),
+        (Package("nncf", "3.0", ">=2.9,<3", "cpu"), "nncf 3.0 is installed, and edgekit needs >=2.9,<3"),
         (Package("torch", None, ">=2.9", "export"), "torch is not installed"),
         (Package("gt", "0.1", "", "dev"), None),
     ],
