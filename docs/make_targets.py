@@ -1,9 +1,9 @@
-"""Write docs/targets.md from the profiles in targets/ and from docs/parity.json.
+"""Write docs/targets.md, and the table of README.md, from the profiles in targets/ and from docs/parity.json.
 
-    python docs/make_targets.py             writes it
-    python docs/make_targets.py --check     exit code 1 where it is not up to date
+    python docs/make_targets.py             writes both
+    python docs/make_targets.py --check     exit code 1 where one of them is not up to date
 
-Nothing in the table is written by hand: where a target was verified stands in its profile ([verified]), the accuracies
+Nothing in the tables is written by hand: where a target was verified stands in its profile ([verified]), the accuracies
 come from `python benchmarks/parity.py`.
 """
 
@@ -23,6 +23,7 @@ from edgekit.target.profile import Target, Verified
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "targets.md"
+README = DOCS.parent / "README.md"
 PARITY = DOCS / "parity.json"
 PROFILES = DOCS.parent / "targets"
 _PLACES = {
@@ -34,6 +35,24 @@ _PLACES = {
     "browser": "browser",
     "device": "the device",
 }
+_FAMILIES = {
+    "[PC, server](docs/devices/cpu.md)": ("cpu", "cpu-onnxruntime", "cpu-openvino"),
+    "[other engines](docs/devices/cpu.md)": ("cpu-executorch", "cpu-litert"),
+    "[NVIDIA GPU](docs/devices/gpu.md)": ("desktop-gpu",),
+    "[TensorRT](docs/devices/gpu.md)": ("desktop-tensorrt",),
+    "[Jetson](docs/devices/jetson.md)": ("jetson", "jetson-orin-nano", "jetson-agx-orin"),
+    "[Snapdragon NPU](docs/devices/phone.md)": (
+        "mobile-npu",
+        "snapdragon-8-gen2",
+        "snapdragon-8-gen3",
+        "snapdragon-8-elite",
+        "snapdragon-8-elite-gen5",
+    ),
+    "[ARM boards](docs/devices/arm.md)": ("cpu-arm64", "raspberry-pi-5", "raspberry-pi-4"),
+    "[browser](docs/devices/browser.md)": ("web",),
+}
+"""Rows of README.md. What the first target of each says of itself stands for all of them, so it is the general one."""
+_BEGIN, _END = "<!-- targets: written by docs/make_targets.py -->\n", "<!-- end of targets -->"
 _HEAD = """\
 # Targets
 
@@ -70,6 +89,26 @@ def render() -> str:
         for item in targets
     ]
     return _HEAD + "\n" + _table(rows) + _parity(targets, json.loads(PARITY.read_text(encoding="utf-8")))
+
+
+def render_summary() -> str:
+    """The table of README.md: a family of devices a row, with what its first target says of itself."""
+    targets = {item.name: item for item in map(load_target, sorted(PROFILES.glob("*.toml"))) if not item.abstract}
+    rows = [["device", "targets", "verified", "not tried"]]
+    for family, names in _FAMILIES.items():
+        first = targets[names[0]]
+        shown = ", ".join(f"`{name}`" for name in names)
+        rows.append([family, shown, _verified(first.verified), first.verified.open or "—"])
+    named = [name for names in _FAMILIES.values() for name in names]
+    if sorted(named) != sorted(targets):
+        raise SystemExit(f"docs/make_targets.py: in _FAMILIES or in targets/, not in both: {set(named) ^ set(targets)}")
+    return _table(rows)
+
+
+def with_summary(readme: str) -> str:
+    """README.md with the table in its place."""
+    head, _, rest = readme.partition(_BEGIN)
+    return f"{head}{_BEGIN}\n{render_summary()}\n{_END}{rest.partition(_END)[2]}"
 
 
 def _verified(verified: Verified) -> str:
@@ -125,10 +164,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where it is not up to date")
     arguments = parser.parse_args()
-    text = render()
+    wanted = {PAGE: render(), README: with_summary(README.read_text(encoding="utf-8"))}
     if arguments.check:
-        return int(not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text)
-    PAGE.write_text(text, encoding="utf-8")
+        return int(any(not path.is_file() or path.read_text(encoding="utf-8") != wanted[path] for path in wanted))
+    for path, text in wanted.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
