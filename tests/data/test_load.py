@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -334,13 +334,14 @@ def test_malformed_preprocess(text: str, message: str) -> None:
 # Hugging Face data sets
 
 
-def test_arrow(tmp_path: Path) -> None:
-    if importlib.util.find_spec("datasets") is None:
-        (tmp_path / "dataset_info.json").write_text("{}")
-        assert "needs the package datasets. Install it: pip install datasets" in refusal(tmp_path, TEXT, EngineError)
-        return
-    import datasets
+def test_arrow_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # Python's import then fails as where it is not installed
+    (tmp_path / "dataset_info.json").write_text("{}")
+    assert "needs the package datasets. Install it: pip install datasets" in refusal(tmp_path, TEXT, EngineError)
 
+
+def test_arrow(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="pip install datasets")
     rows = {"ids": [[1, 2], [3, 4, 5]], "mask": [[1, 1], [1, 1, 1]], "label": [0, 1], "text": ["a", "b"]}
     datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "d"))
     data = load_data(str(tmp_path / "d"), TEXT)

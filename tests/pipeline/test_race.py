@@ -10,8 +10,6 @@ import pytest
 
 from edgekit.pipeline.race import MAX_CONTENDERS, Variant, _leave, contenders, fp32_baseline, is_slower, speedup
 
-pytestmark = pytest.mark.alone
-
 
 def variant(screening_s: float, precision: str = "int8", rounds: tuple[float, ...] = ()) -> Variant:
     """With so many runs that all take exactly the time given; ``rounds``: a process each."""
