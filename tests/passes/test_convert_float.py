@@ -97,20 +97,22 @@ class TestConvertFloat16(PassConformance):
         return case_of(request.param, CASES[request.param][3])
 
 
+WIDE = {  # what float16 cannot hold
+    "a weight that does not fit": "3 of 3 float32 nodes compute in bfloat16",
+    "an epsilon that would vanish": "4 of 4 float32 nodes compute in bfloat16",
+}
+
+
 class TestConvertBFloat16(PassConformance):
     """Computed by onnx's reference evaluator: ONNX Runtime has no kernels for bfloat16 on the CPU."""
 
     PASS = convert_bfloat16.PLUGIN
     rtol, atol = 4e-2, 16e-2  # 2⁻⁸: three bits fewer than float16
-    WIDE = {  # what float16 cannot hold
-        "a weight that does not fit": "3 of 3 float32 nodes compute in bfloat16",
-        "an epsilon that would vanish": "4 of 4 float32 nodes compute in bfloat16",
-    }
 
     @pytest.fixture(params=CASES)
     def case(self, request: pytest.FixtureRequest) -> Case:
         says = CASES[request.param][3].replace("float16", "bfloat16")
-        return case_of(request.param, self.WIDE.get(request.param, says))
+        return case_of(request.param, WIDE.get(request.param, says))
 
     def test_outputs_stay_equal(self, case: Case) -> None:
         before = clone(case.model)
