@@ -10,8 +10,6 @@ import pytest
 
 from edgekit.pipeline.race import MAX_CONTENDERS, Contender, _leave, fp32_baseline, is_slower, shortlist, speedup
 
-pytestmark = pytest.mark.alone
-
 
 def contender(screening_s: float, precision: str = "int8", rounds: tuple[float, ...] = ()) -> Contender:
     """With so many runs that all take exactly the time given; ``rounds``: a process each."""
