@@ -350,9 +350,9 @@ def _pick(assessed: list[Assessed], finalists: list[Contender]) -> tuple[Assesse
         index = next(i for i, item in enumerate(standing) if contender in item.contenders)
         item = standing[index]
         confirmed = confirm(item, contender)
-        if confirmed.passed:
-            standing[index] = confirmed
-            return confirmed, standing, finalists[place:]
+        if confirmed.passed:  # what is told of it is told of what ships
+            standing[index] = replace(confirmed, contenders=(contender,))
+            return standing[index], standing, finalists[place:]
         lines.append(f"{item.candidate.name} with {dict(contender.options)}: {confirmed.why_not}")
         others = tuple(other for other in item.contenders if other is not contender)
         standing[index] = replace(item, contenders=others, note=lines[-1])
