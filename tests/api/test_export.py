@@ -225,8 +225,8 @@ def test_a_free_dimension_where_a_target_takes_none(tmp_path: Path) -> None:
         dynamic_shapes=({0: torch.export.Dim("rows")},),
     )
     with pytest.raises(UsageError) as caught:
-        export(tmp_path / "free.onnx", "cpu-litert", output=tmp_path / "x.edgekit", inputs=["x:float32:rowsx3"])
-    assert "target 'cpu-litert' takes static shapes only, and input 'x float32 rowsx3' has a free dimension" in str(
+        export(tmp_path / "free.onnx", "cpu-executorch", output=tmp_path / "x.edgekit", inputs=["x:float32:rowsx3"])
+    assert "target 'cpu-executorch' takes static shapes only, and input 'x float32 rowsx3' has a free dimension" in str(
         caught.value
     )
     assert "Fix the sizes: --input x:float32:" in str(caught.value)
@@ -234,7 +234,7 @@ def test_a_free_dimension_where_a_target_takes_none(tmp_path: Path) -> None:
         "import torch\ndef build():\n    return torch.nn.Linear(3, 2), torch.randn(4, 3)\n"
     )
     with pytest.raises(UsageError, match=r"input 'input float32 \w+x3' has a free dimension\. Drop --dynamic"):
-        export(f"{tmp_path / 'net.py'}:build", "cpu-litert", output=tmp_path / "x.edgekit", dynamic=["input:0"])
+        export(f"{tmp_path / 'net.py'}:build", "cpu-executorch", output=tmp_path / "x.edgekit", dynamic=["input:0"])
 
 
 LEVELS = """
