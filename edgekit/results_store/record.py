@@ -18,7 +18,6 @@ from .samples import load_samples
 SCHEMA = 1
 RECORD = "result.json"
 MAX_RECORD_BYTES = 64 * 2**20
-KINDS = ("export", "bench", "compare", "evaluate")
 _FINGERPRINT = ("machine", "board", "cpu", "cores", "memory_bytes")
 
 
