@@ -3,8 +3,8 @@
     python docs/make_schemas.py             writes them
     python docs/make_schemas.py --check     exit code 1 where one of them is not up to date
 
-They come from the types in edgekit/json_output; the string below a key is its description. A table of known keys is closed:
-a key that it does not name is refused.
+They come from the types in edgekit/json_output; the string below a key is its description. A table of known keys is
+closed: a key that it does not name is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import typing_extensions
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-# Pydantic reads the standard library's TypedDict from Python 3.12 on only; before, it wants this one, which is the same.
+# Pydantic reads the standard library's TypedDict only from Python 3.12 on; before, it wants this one, which is equal.
 typing.TypedDict = typing_extensions.TypedDict  # type: ignore[misc,assignment]
 
 from edgekit.json_output import (  # noqa: E402

@@ -65,6 +65,13 @@ class Calibration(TypedDict):
     same_data_as_checked: bool
 
 
+class ExportedSource(Source):
+    """The model that was exported."""
+
+    macs: int | None
+    """multiply-accumulates of one run"""
+
+
 class Nodes(TypedDict):
     """Nodes of the graph."""
 
@@ -89,7 +96,7 @@ class Export(TypedDict):
     size_bytes: int
     """of the bundle's model"""
     fp32_size_bytes: int | None
-    source: Source
+    source: ExportedSource
     parity: Parity | None
     """the pick's"""
     candidates: list[Candidate]
