@@ -365,19 +365,19 @@ def _code_free(text: str) -> str:
 _JSON = """\
 # JSON output
 
-Every command that reports takes `--json`: one object on standard output, everything else on standard error. Its key
-`schema` says which form it has; a change that breaks a reader raises that number, a new key does not.
+Every command takes `--json`: one object on standard output, everything else on standard error. A change that would break
+a reader raises the number under `schema`; a new key does not.
 
-A quantity that was not measured is `null`, never 0, and `not_measured` says why, by its path:
-`{"latency.p99_s": "p99 needs 662 samples, have 200"}`. Seconds, bytes and joules stand in the names: `p50_s`,
-`size_bytes`, `energy_j`. A command that fails prints
-`{"schema": 1, "error": {"message", "details", "fix", "exit_code"}}`.
+A quantity that was not measured is `null`, never 0, and where a table can tell why, `not_measured` does, by its path:
+`{"latency.p99_s": "p99 needs 662 samples, have 200"}`. Units stand in the names: `p50_s` is in seconds, `size_bytes` in
+bytes, `energy_j` in joules.
 
 ```python
 import json
 import subprocess
 
-told = json.loads(subprocess.run(["edgekit", "bench", "build.edgekit", "--json"], capture_output=True).stdout)
+done = subprocess.run(["edgekit", "bench", "build.edgekit", "--json"], capture_output=True)
+told = json.loads(done.stdout)
 print(told["latency"]["p50_s"]["value"], told["verdict"], told["reasons"])
 ```
 """
