@@ -365,62 +365,95 @@ def _code_free(text: str) -> str:
 _JSON = """\
 # JSON output
 
-Every command that reports takes `--json`: one object on standard output, everything else on standard error. Its key
-`schema` says which form it has; a change that breaks a reader raises that number, a new key does not.
+Every command takes `--json`: one object on standard output, everything else on standard error. A change that would break
+a reader raises the number under `schema`; a new key does not.
 
-A quantity that was not measured is `null`, never 0, and `not_measured` says why, by its path:
-`{"latency.p99_s": "p99 needs 662 samples, have 200"}`. Seconds, bytes and joules stand in the names: `p50_s`,
-`size_bytes`, `energy_j`. A command that fails prints
-`{"schema": 1, "error": {"message", "details", "fix", "exit_code"}}`.
+A quantity that was not measured is `null`, never 0, and where a table can tell why, `not_measured` does, by its path:
+`{"latency.p99_s": "p99 needs 662 samples, have 200"}`. Units stand in the names: `p50_s` is in seconds, `size_bytes` in
+bytes, `energy_j` in joules.
 
 ```python
 import json
 import subprocess
 
-told = json.loads(subprocess.run(["edgekit", "bench", "build.edgekit", "--json"], capture_output=True).stdout)
+done = subprocess.run(["edgekit", "bench", "build.edgekit", "--json"], capture_output=True)
+told = json.loads(done.stdout)
 print(told["latency"]["p50_s"]["value"], told["verdict"], told["reasons"])
 ```
 """
-_NO_SCHEMAS = """
-The objects as JSON Schema come with a later version. Until then `to_json()` of each result in the
-[Python API](api.md#what-they-return) names the keys.
-"""
+_SHARED = ("Interval", "Device", "Tolerance", "PassRecord")
+"""Types that so many objects hold that each has a section of its own, which the others link to."""
 
 
 def json_page() -> str:
-    """The page of the schemas: whatever docs/schemas/*.schema.json holds, an object's keys with their meaning."""
-    files = sorted(SCHEMAS.glob("*.schema.json"))
-    if not files:
-        return _JSON + _NO_SCHEMAS
-    lines = [_JSON, "The objects as JSON Schema, which the tests hold real outputs against:", ""]
-    for path in files:
+    """The page of the schemas: an object's keys with their meaning, from docs/schemas."""
+    lines = [
+        _JSON,
+        "Each object as JSON Schema, which the tests hold real outputs against. A key in *italics* may be absent.",
+    ]
+    shared: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+    for path in sorted(SCHEMAS.glob("*.schema.json")):
         schema = json.loads(path.read_text(encoding="utf-8"))
-        name = path.name.removesuffix(".schema.json")
-        lines += ["", f"## {schema.get('title', name)} {{ #{name} }}", ""]
-        if schema.get("description"):
-            lines += [schema["description"], ""]
-        lines += ["| key | type | |", "|---|---|---|", *_keys(schema, schema, "")]
-        lines += ["", f'??? note "{path.name}"', "", "    ```json"]
-        lines += [f"    {line}" for line in json.dumps(schema, indent=2, ensure_ascii=False).splitlines()]
-        lines += ["    ```"]
+        shared |= {name: (schema["$defs"][name], schema) for name in _SHARED if name in schema.get("$defs", {})}
+        lines += ["", f"## {schema['title']} {{ #{path.name.removesuffix('.schema.json')} }}", ""]
+        for kind in schema.get("anyOf", [schema]):
+            lines += _table_of(resolved(kind, schema), schema)
+        lines += ["", f"Schema: [{path.name}](schemas/{path.name})"]
+    lines += ["", "## Parts that several share { #shared }"]
+    for name in _SHARED:
+        lines += ["", f"### {name} {{ #{name.lower()} }}", "", *_table_of(*shared[name])]
     return "\n".join(lines) + "\n"
+
+
+def _table_of(schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[str]:
+    rows = ["| key | type | |", "|---|---|---|", *_keys(schema, root, "")]
+    return [
+        markdown(schema.get("description", "")),
+        "",
+        '<div class="edgekit-keys" markdown>',
+        "",
+        *rows,
+        "",
+        "</div>",
+        "",
+    ]
 
 
 def _keys(schema: Mapping[str, Any], root: Mapping[str, Any], prefix: str, depth: int = 0) -> list[str]:
     """A row a key, nested ones under their path."""
     rows = []
-    for key, item in resolved(schema, root).get("properties", {}).items():
-        item = resolved(item, root)
-        rows.append(
-            f"| `{prefix}{key}` | {cell(markdown(type_of(item, root)))} "
-            f"| {cell(markdown(item.get('description', '')))} |"
-        )
-        for inner in (item, *(resolved(part, root) for part in item.get("anyOf", item.get("oneOf", ())))):
-            if depth < 3:
-                rows += _keys(inner, root, f"{prefix}{key}.", depth + 1)
-            if depth < 3 and isinstance(inner.get("items"), Mapping):
-                rows += _keys(inner["items"], root, f"{prefix}{key}[].", depth + 1)
+    required = schema.get("required", ())
+    for key, item in schema.get("properties", {}).items():
+        name = f"`{prefix}{key}`" if key in required else f"*`{prefix}{key}`*"
+        told = item.get("description") or _described(item, root)
+        rows.append(f"| {name} | {cell(type_of(item, root))} | {cell(markdown(told))} |")
+        if depth < 4:
+            for inner, path in _inside(item, root, f"{prefix}{key}"):
+                rows += _keys(inner, root, f"{path}.", depth + 1)
     return rows
+
+
+def _inside(item: Mapping[str, Any], root: Mapping[str, Any], path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The tables of keys that a value may hold, each with its path, but for those that have a section of their own."""
+    if item.get("$ref", "").rpartition("/")[2] in _SHARED:
+        return
+    item = resolved(item, root)
+    if "properties" in item:
+        yield item, path
+    for part in item.get("anyOf", ()):
+        yield from _inside(part, root, path)
+    for key, mark in (("items", "[]"), ("additionalProperties", ".*")):
+        if isinstance(item.get(key), Mapping):
+            yield from _inside(item[key], root, f"{path}{mark}")
+
+
+def _described(item: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """What the type says of itself, where the key says nothing."""
+    if item.get("$ref", "").rpartition("/")[2] in _SHARED:
+        return ""
+    found = resolved(item, root)
+    parts = [part for part in found.get("anyOf", ()) if "$ref" in part]
+    return str(found.get("description") or "".join(_described(part, root) for part in parts))
 
 
 def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -435,21 +468,22 @@ def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
 
 
 def type_of(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    """``string | null``, ``array of number``, ``"steady" | "noisy"``."""
+    """Markdown: ``string | null``, ``array of number``, a link to a shared type."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    if name in _SHARED:
+        return f"[{name}](#{name.lower()})"
     schema = resolved(schema, root)
     if "const" in schema:
-        return json.dumps(schema["const"])
+        return f"`{json.dumps(schema['const'])}`"
     if "enum" in schema:
-        return " | ".join(json.dumps(item) for item in schema["enum"])
-    for key in ("anyOf", "oneOf"):
-        if key in schema:
-            return " | ".join(dict.fromkeys(type_of(part, root) for part in schema[key]))
-    kinds = schema.get("type", "any")
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    inner = schema.get("items")
-    if "array" in kinds and isinstance(inner, Mapping):
-        return " | ".join(f"array of {type_of(inner, root)}" if kind == "array" else kind for kind in kinds)
-    return " | ".join(kinds)
+        return " | ".join(f"`{json.dumps(item)}`" for item in schema["enum"])
+    if "anyOf" in schema:
+        return " | ".join(dict.fromkeys(type_of(part, root) for part in schema["anyOf"]))
+    kind = schema.get("type", "any")
+    inner = schema.get("items" if kind == "array" else "additionalProperties")
+    if isinstance(inner, Mapping):
+        return f"{kind} of {type_of(inner, root) if inner else 'anything'}"
+    return str(kind)
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -191,7 +191,7 @@ def stages() -> str:
             f'<rect x="{x}" y="{top}" width="{width}" height="58" rx="8" fill="{colour}" fill-opacity="0.14" '
             f'stroke="{colour}" stroke-width="1.5"/>'
         )
-        parts += [text(x + width / 2, top + 26, head, size=14), text(x + width / 2, top + 45, below, size=12)]
+        parts += [text(x + width / 2, top + 26, head, size=14), text(x + width / 2, top + 45, below, size=11)]
         if index:
             start, end, y = x - gap + 3, x - 3, top + 29
             parts += [line(start, y, end - 4, y, _INK, 1.5)]

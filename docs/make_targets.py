@@ -76,13 +76,11 @@ labels. PyTorch's own: {references}. `—`: not tried; a row with a reason was r
 def render() -> str:
     """The page."""
     targets = [item for item in (load_target(path) for path in sorted(PROFILES.glob("*.toml"))) if not item.abstract]
-    rows = [["target", "device", "engines", "precisions", "verified", "open"]]
+    rows = [["target", "engines, precisions", "verified", "open"]]
     rows += [
         [
-            f"`{item.name}`",
-            item.description,
-            _list(candidate.runtime for candidate in item.candidates),
-            _list(candidate.precision for candidate in item.candidates),
+            f"`{item.name}`<br>{item.description}",
+            f"{_list(one.runtime for one in item.candidates)}: {_list(one.precision for one in item.candidates)}",
             _verified(item.verified),
             item.verified.open or "—",
         ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .contracts import PassRecord, Tolerance
+from .json_output import common, export
 from .measure.statistics import Estimate, Samples
 from .plain import finite
 
@@ -23,15 +24,15 @@ class Latency:
     screening: bool  # True: measured only shortly, because it was clearly slower
     speedup: Estimate | None = None  # the fastest fp32 candidate's p50 ÷ this one's, paired; None: did not race
 
-    def to_json(self) -> dict[str, Any]:
-        """As in `bench --json`; a percentile that n cannot support is null."""
+    def to_json(self) -> export.CandidateLatency:
+        """As in `export --json`; a percentile that n cannot support is null."""
         return {
-            "p50_s": self.p50_s.to_json(),
-            "p90_s": self.p90_s.to_json() if self.p90_s else None,
+            "p50_s": _interval(self.p50_s),
+            "p90_s": _interval(self.p90_s) if self.p90_s else None,
             "n": self.n,
             "processes": self.processes,
             "screening": self.screening,
-            "speedup_over_fp32": self.speedup.to_json() if self.speedup else None,
+            "speedup_over_fp32": _interval(self.speedup) if self.speedup else None,
         }
 
 
@@ -49,7 +50,7 @@ class ParityReport:
     misses: tuple[str, ...] = ()
     outputs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # per output: max_abs, rel_l2, sqnr_db
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> common.Parity:
         """As in `export --json`. An infinite SQNR (equal outputs) is null."""
         return {
             "passed": self.passed,
@@ -57,10 +58,13 @@ class ParityReport:
             "rel_l2": finite(self.rel_l2),
             "sqnr_db": finite(self.sqnr_db),
             "samples": self.samples,
-            "tolerance": self.tolerance.to_json(),
+            "tolerance": cast("common.Tolerance", self.tolerance.to_json()),
             "reference": self.reference,
             "misses": list(self.misses),
-            "outputs": {name: {key: finite(v) for key, v in row.items()} for name, row in self.outputs.items()},
+            "outputs": {
+                name: cast("common.OutputError", {key: finite(v) for key, v in row.items()})
+                for name, row in self.outputs.items()
+            },
         }
 
 
@@ -75,7 +79,7 @@ class MetricReport:
     max_drop: float | None
     samples: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> common.Metric:
         """As in `export --json`."""
         return {
             "name": self.name,
@@ -95,7 +99,7 @@ class MemoryReport:
     peak_rss_bytes: int | None  # of a process that runs it, engine and all
     not_checked: str | None  # why the peak is not known; None: it is, and within the limit
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> export.Memory:
         """As in `export --json`."""
         return {
             "limit_bytes": self.limit_bytes,
@@ -125,7 +129,7 @@ class CandidateResult:
     checked_with: str | None = None  # the runtime that checked it in place of its own; None: its own did
     peak_rss_bytes: int | None = None  # of a process that runs it; None: the target has no limit, or not known
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> export.Candidate:
         """As in `export --json`."""
         return {
             "name": self.name,
@@ -176,7 +180,7 @@ class ExportResult:
         """The candidate that was bundled."""
         return next(item for item in self.candidates if item.name == self.chosen)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> export.Export:
         """The object of `export --json` (schema 1)."""
         pick = self.pick
         return {
@@ -185,25 +189,31 @@ class ExportResult:
             "bundle": str(self.bundle),
             "size_bytes": self.size_bytes,
             "fp32_size_bytes": self.fp32_size_bytes,
-            "source": dict(self.source),
+            "source": cast("export.ExportedSource", dict(self.source)),
             "parity": pick.parity.to_json() if pick.parity else None,
             "candidates": [item.to_json() for item in self.candidates],
             "chosen": self.chosen,
             "reason": self.reason,
             "placement": dict(self.placement),
-            "device": dict(self.device) if self.device is not None else None,
+            "device": cast("common.Device", dict(self.device)) if self.device is not None else None,
             "measured": self.measured is None,
             "not_measured_because": self.measured,
             "emulated": self.emulated,
             "memory": self.memory.to_json() if self.memory else None,
             "metric": pick.metric.to_json() if pick.metric else None,
-            "calibration": dict(self.calibration) if self.calibration is not None else None,
-            "passes": [{**asdict(item), "options": dict(item.options)} for item in self.passes],
+            "calibration": None if self.calibration is None else cast("export.Calibration", dict(self.calibration)),
+            "passes": [
+                cast("common.PassRecord", {**asdict(item), "options": dict(item.options)}) for item in self.passes
+            ],
             "opset": self.opset,
             "nodes": {"exported": self.graph_nodes[0], "after_passes": self.graph_nodes[1]},
             "self_test": self.self_test,
             "stages": [{"name": name, "seconds": seconds} for name, seconds in self.stages],
         }
+
+
+def _interval(value: Estimate) -> common.Interval:
+    return {"value": value.value, "low": value.low, "high": value.high}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +226,6 @@ class SameGraph:
     sqnr_db: float
     max_lsb: float | None  # max_abs in steps of the output's own quantization; None: the outputs are not quantized
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> export.SameGraph:
         """As in `export --json`; an infinite SQNR (equal outputs) is null."""
-        return {**asdict(self), "sqnr_db": finite(self.sqnr_db)}
+        return cast("export.SameGraph", {**asdict(self), "sqnr_db": finite(self.sqnr_db)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Generator
@@ -74,6 +75,23 @@ def results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / ".edgekit" / "results"
     monkeypatch.setenv("EDGEKIT_RESULTS", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def holds_schema() -> Callable[[str, Any], None]:
+    """``holds_schema("results list", value)``: the object is as docs/schemas says that the command's --json is."""
+    import jsonschema
+
+    def check(command: str, value: Any) -> None:
+        path = Path(__file__).parents[1] / "docs" / "schemas" / f"{command.replace(' ', '-')}.schema.json"
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        validator = jsonschema.Draft202012Validator(schema)
+        errors = [error for found in validator.iter_errors(value) for error in (found.context or [found])]
+        assert not errors, f"edgekit {command} --json:\n" + "\n".join(
+            f"{'.'.join(map(str, error.absolute_path))}: {error.message[:300]}" for error in errors
+        )
+
+    return check
 
 
 @pytest.fixture(scope="session")

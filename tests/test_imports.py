@@ -26,6 +26,7 @@ GROUND = [
     "errors",
     "facts",
     "graph",
+    "json_output",
     "placement",
     "plain",
     "plugins",
@@ -36,7 +37,7 @@ GROUND = [
     "user_code",
     "version",
 ]
-"""Small flat modules that any room of the host may build on."""
+"""Small flat modules that any room of the host may build on, and `json_output`, a folder of types."""
 RULES = {
     # The device floor, which every bundle carries: see below for its own, stricter rule.
     "measure": "contracts errors",

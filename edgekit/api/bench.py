@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..bundle import Bundle, open_bundle
 from ..contracts import Progress, Quiet
 from ..devices import device_for
 from ..devices.prepare import bring
+from ..json_output.bench import Bench
 from ..measure.benchmark import Measured, benchmark_bundle, to_json
 from ..measure.modes import Mode
 from ..measure.sampling import PROCESSES, Plan
@@ -26,11 +27,12 @@ class BenchResult:
     measured: Measured
     arch: tuple[str, ...] = ()  # the machines that the bundle was made for; empty: any
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Bench:
         """The object of ``bench --json`` (schema 1); `results_store.keep` says where the raw samples went."""
-        return to_json(
+        value = to_json(
             str(self.bundle), self.model_bytes, self.measured, device=self.device, samples=None, arch=self.arch
         )
+        return cast("Bench", value)
 
 
 def bench(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..bundle import Bundle, open_bundle
 from ..contracts import Progress, Quiet
 from ..devices import device_for
 from ..devices.prepare import builds, prepare
 from ..errors import UsageError
+from ..json_output.bundle import Build
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,9 @@ class BuildResult:
     placement: Mapping[str, int]
     in_force: Mapping[str, Any]  # what the engine's adapter tells: where it is kept, whether it was built just now
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Build:
         """The object of ``build --json`` (schema 1)."""
-        return {
+        value = {
             "schema": 1,
             "bundle": str(self.bundle),
             "what": self.what,
@@ -44,6 +45,7 @@ class BuildResult:
             "runtime": {"name": self.runtime, "version": self.version, "in_force": dict(self.in_force)},
             "placement": dict(self.placement),
         }
+        return cast("Build", value)
 
 
 def build(bundle: str | Path | Bundle, device: str = "local", *, progress: Progress | None = None) -> BuildResult:

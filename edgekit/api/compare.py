@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ..bundle import Bundle, open_bundle
 from ..contracts import Progress, Quiet
 from ..devices import Device, device_for
 from ..devices.prepare import bring
 from ..errors import UsageError
+from ..json_output.compare import Compare
 from ..measure.client import Worker
 from ..measure.machine import not_the_device
 from ..measure.opening import checked
@@ -58,9 +59,9 @@ class CompareResult:
     samples: Mapping[str, list[list[Series]]] = field(repr=False)  # "a", "b", "control" → [round][block][run], seconds
     clock_s: float = 0.0  # the step of the engines' own clock; 0: it has none
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Compare:
         """The object of ``compare --json`` (schema 1)."""
-        return {
+        value = {
             "schema": 1,
             "a": str(self.a),
             "b": str(self.b),
@@ -76,6 +77,7 @@ class CompareResult:
             "samples": None,
             "not_measured": {"samples": "not kept"},
         }
+        return cast("Compare", value)
 
 
 def compare(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -18,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 from .. import plugins
 from ..errors import EdgekitError, EngineError
 from ..facts import install_on, runtime_facts
+from ..json_output.doctor import Doctor
 from ..measure import machine
 from ..measure.engines import installed_version
 from ..target.load import load_target
@@ -98,14 +99,15 @@ class Report:
     targets: tuple[Readiness, ...]
     problems: tuple[str, ...]  # what is wrong with the installation itself
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Doctor:
         """The object of `doctor --json` (schema 1)."""
-        return {
+        value = {
             "schema": 1,
             **asdict(self),
             "packages": [{**asdict(item), "problem": item.problem} for item in self.packages],
             "targets": [{**asdict(item), "ready": item.ready} for item in self.targets],
         }
+        return cast("Doctor", value)
 
 
 def examine(target: str | Path | None = None) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..accuracy.metric import make_metric
 from ..bundle import Bundle, open_bundle
@@ -14,6 +14,7 @@ from ..data.chunks import in_chunks, nbytes
 from ..devices import device_for
 from ..devices.prepare import bring
 from ..errors import UsageError
+from ..json_output.evaluate import Evaluate
 from ..measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
 from ..measure.statistics import Estimate
 from ..plain import finite
@@ -58,9 +59,9 @@ class EvalResult:
             return "worse"
         return "better" if self.drop_interval.high < 0 else "indistinguishable"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Evaluate:
         """The object of ``evaluate --json`` (schema 1). An infinite value (the SQNR of equal outputs) is null."""
-        return {
+        value = {
             "schema": 1,
             "bundle": str(self.bundle),
             "metric": {
@@ -81,6 +82,7 @@ class EvalResult:
             "device": self.device,
             "runtime": {"name": self.runtime, "version": self.version, "options": self.options},
         }
+        return cast("Evaluate", value)
 
 
 def evaluate(

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..contracts import Progress, Quiet
 from ..errors import UsageError
+from ..json_output.inspect import Inspect
 from ..target.load import load_target
 from ..target.profile import DEFAULT_OPSET, PassSpec
 
@@ -46,18 +47,19 @@ class Inspection:
         unasked = tuple(f"{item.runtime}: {item.reason}" for item in self.engines if not item.asked)
         return unasked if len(unasked) == len(self.engines) else ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Inspect:
         """The object of `inspect --json` (schema 1)."""
         if self.manifest is not None:
-            return {"schema": 1, "bundle": self.source["spec"], "manifest": dict(self.manifest)}
+            return cast("Inspect", {"schema": 1, "bundle": self.source["spec"], "manifest": dict(self.manifest)})
         analysis = self.analysis.to_json() if self.analysis else {}
-        return {
+        value = {
             "schema": 1,
             "source": dict(self.source),
             **analysis,
             "target": self.target,
             "engines": [item.to_json() for item in self.engines],
         }
+        return cast("Inspect", value)
 
 
 def inspect(

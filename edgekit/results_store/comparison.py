@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ..errors import DataError
+from ..json_output.results import ResultsCompare
 from ..measure.statistics import Estimate
 from .index import summary
 from .record import Record, device_name
@@ -32,9 +33,9 @@ class Comparison:
             return "indistinguishable"
         return "faster" if self.ratio.high < 1 else "slower"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ResultsCompare:
         """The object of ``results compare --json`` (schema 1)."""
-        return {
+        value = {
             "schema": 1,
             "a": {"result": self.a.id, "p50_s": self.p50_a.to_json()},
             "b": {"result": self.b.id, "p50_s": self.p50_b.to_json()},
@@ -44,6 +45,7 @@ class Comparison:
             "unsteady": list(self.unsteady),
             "interleaved": False,
         }
+        return cast("ResultsCompare", value)
 
 
 def compare_records(a: Record, b: Record) -> Comparison:

@@ -17,6 +17,7 @@ from edgekit.contracts import Artifact, TensorSpec
 from edgekit.devices.prepare import builds
 from edgekit.errors import UsageError
 from edgekit.measure.client import Worker
+from edgekit.measure.machine import describe
 from edgekit.report.build import build_text
 from edgekit.runtimes import null
 
@@ -33,7 +34,13 @@ RESULT = BuildResult(
     what="plan",
     runtime="tensorrt",
     version="10.3.0",
-    device={"url": "ssh://jetson", "board": "NVIDIA Jetson Orin Nano", "cpu": None, "machine": "aarch64"},
+    device={
+        **describe(),
+        "url": "ssh://jetson",
+        "board": "NVIDIA Jetson Orin Nano",
+        "cpu": None,
+        "machine": "aarch64",
+    },
     load_s=42.0,
     first_run_s=0.004,
     placement={"TensorRT": 7},
@@ -48,8 +55,9 @@ RESULT = BuildResult(
 )
 
 
-def test_the_json_and_the_text_say_what_was_built_where_and_why() -> None:
+def test_the_json_and_the_text_say_what_was_built_where_and_why(holds_schema: Callable[[str, Any], None]) -> None:
     value = json.loads(json.dumps(RESULT.to_json()))
+    holds_schema("build", value)
     assert (value["schema"], value["built"], value["build_s"], value["path"]) == (
         1,
         True,

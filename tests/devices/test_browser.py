@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,11 +199,14 @@ def test_arguments_of_ones_own(chromium: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-def test_doctor_tells_what_a_page_can_have(web_engine: Package, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_tells_what_a_page_can_have(
+    web_engine: Package, capsys: pytest.CaptureFixture[str], holds_schema: Callable[[str, Any], None]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["doctor", "--device", "browser", "--json"])
     assert stopped.value.code == 0
     told = json.loads(capsys.readouterr().out)
+    holds_schema("doctor", told)
     assert told["threads"] is True
     assert told["engine"] == web_engine.version
     assert (told["webgpu"] is None) != (told["no_webgpu"] is None)

@@ -40,7 +40,7 @@ def test_what_is_there(device: Any) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_installed_from_here(device: Any) -> None:
+def test_what_is_missing_is_installed_from_here(device: Any, holds_schema: Callable[[str, Any], None]) -> None:
     engine = device.root / "opt/engine"
     aside = engine.rename(device.root / "opt/aside")
     try:
@@ -52,10 +52,12 @@ def test_what_is_missing_is_installed_from_here(device: Any) -> None:
         done = doctor("--device", device.url, "--target", "cpu-arm64", "--install", "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["ready"] is True
+        holds_schema("doctor", json.loads(done.stdout))
     finally:
         aside.rename(engine)
         done = doctor("--device", device.url, "--clean", "--json")
     assert json.loads(done.stdout)["deleted"] == "/root/.cache/edgekit"
+    holds_schema("doctor", json.loads(done.stdout))
     assert not device.cache.exists()
 
 

@@ -74,7 +74,9 @@ def remote(device: Any) -> Iterator[RemoteDevice]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cpu", ["max", "cortex-a76", "cortex-a53"])
-def test_bench_on_three_cpus(cpu: str, arm64_device: Start, ssh_config: Use, exported: Path) -> None:
+def test_bench_on_three_cpus(
+    cpu: str, arm64_device: Start, ssh_config: Use, exported: Path, holds_schema: Callable[[str, Any], None]
+) -> None:
     device = arm64_device(cpu)
     ssh_config(device.config)
     command = [sys.executable, "-m", "edgekit", "bench", str(exported), "--device", device.url, "--json"]
@@ -83,6 +85,7 @@ def test_bench_on_three_cpus(cpu: str, arm64_device: Start, ssh_config: Use, exp
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
+    holds_schema("bench", result)
     assert result["device"]["machine"] == "aarch64"
     assert result["device"]["url"] == device.url
     assert result["device"]["emulated"] == "qemu-aarch64"

@@ -246,19 +246,6 @@ def help_examples() -> Iterator[tuple[str, str]]:
 # ── What they do ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the first page makes: the network, its data, its bundle, the kept result."""
-    folder = tmp_path_factory.mktemp("project")
-    factory = next(block for block, mark in to_run("README.md", slow=False) if mark.file == "net.py")
-    data = next(block for block, _ in to_run("docs/data.md", slow=False) if "np.savez" in block.text)
-    (folder / "net.py").write_text(factory.text)
-    shell([sys.executable, "-c", data.text], folder)
-    options = ["--candidate", "onnxruntime fp32", "--data", "test.npz", "--metric", "top1"]
-    shell([sys.executable, "-m", "edgekit", "export", "net.py:build", "-t", "cpu", "--max-time", "2", *options], folder)
-    return folder
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if to_run(page, slow=False)])
 def test_quick(page: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page(page, project, tmp_path / "page", monkeypatch, slow=False)

@@ -43,7 +43,7 @@ def test_a_change_of_a_profile_shows(tool: ModuleType, tmp_path: Path, monkeypat
         'name = "our-gateway"\nextends = "cpu-arm64"\ndescription = "Our | gateway"\n[verified]\ndevice = "rev. 3"\n'
     )
     monkeypatch.setattr(tool, "PROFILES", tmp_path)
-    assert "| `our-gateway` | Our \\| gateway | onnxruntime |" in tool.render()
+    assert "| `our-gateway`<br>Our \\| gateway | onnxruntime: int8," in tool.render()
     assert "**the device**: rev. 3 | — |" in tool.render()
 
 

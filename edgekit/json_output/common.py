@@ -1,0 +1,150 @@
+"""What several commands print."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class Interval(TypedDict):
+    """A quantity with the interval that holds its true value at the stated confidence."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Device(TypedDict):
+    """What a measurement was taken on. Null: the system does not tell."""
+
+    machine: str | None
+    """the architecture, as `platform.machine()` says it"""
+    board: str | None
+    """the device's own name, where firmware tells it"""
+    cpu: str | None
+    cores: int | None
+    """of the machine"""
+    usable_cores: int | None
+    """that a process may use"""
+    memory_bytes: int | None
+    os: str | None
+    python: str
+    """the version of the interpreter there"""
+    emulated: str | None
+    """the emulator that runs it; null: none was found"""
+    url: NotRequired[str]
+    """the device as `--device` names it"""
+    unverified: NotRequired[str | None]
+    """what this kind of device was not tested on"""
+    browser: NotRequired[str | None]
+    """the browser and its version; null: there is none"""
+
+
+class TensorSpec(TypedDict):
+    """An input or output."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+    """a name stands for a free dimension"""
+
+
+class Source(TypedDict):
+    """The model that was named."""
+
+    spec: str
+    """as it was written"""
+    kind: str
+    name: str
+    description: str
+    parameters: int | None
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    notes: list[str]
+    """what was decided for the user, a line each"""
+
+
+class Tolerance(TypedDict):
+    """The bounds that are stated; what is missing is not asked."""
+
+    max_abs: NotRequired[float]
+    rel_l2: NotRequired[float]
+    sqnr_db: NotRequired[float]
+    """at least this"""
+    atol: NotRequired[float]
+    rtol: NotRequired[float]
+
+
+class OutputError(TypedDict):
+    """How far one output is from the reference."""
+
+    max_abs: float | None
+    rel_l2: float | None
+    sqnr_db: float | None
+
+
+class Parity(TypedDict):
+    """How far the engine is from PyTorch, over all samples; the worst output counts."""
+
+    passed: bool
+    max_abs: float | None
+    """in the output's unit"""
+    rel_l2: float | None
+    """the error's norm over the reference's"""
+    sqnr_db: float | None
+    """signal-to-noise ratio in decibels; null where the outputs are equal"""
+    samples: int
+    tolerance: Tolerance
+    reference: str
+    """what it was compared with, and its version"""
+    misses: list[str]
+    """each bound that does not hold"""
+    outputs: dict[str, OutputError]
+
+
+class Metric(TypedDict):
+    """A metric through the engine beside the reference's, on the same samples."""
+
+    name: str
+    reference: float
+    value: float
+    drop: float
+    """how much worse than the reference, in the metric's unit; negative: better"""
+    max_drop: float | None
+    """the largest that was accepted"""
+    samples: int
+
+
+class PassRecord(TypedDict):
+    """What a graph pass did."""
+
+    name: str
+    modified: bool
+    detail: str
+    """what it changed, or why nothing"""
+    options: dict[str, Any]
+    nodes_before: int
+    nodes_after: int
+    seconds: float
+
+
+class Runtime(TypedDict):
+    """The engine with its session options."""
+
+    name: str
+    version: str
+    options: dict[str, Any]
+
+
+class ErrorDetails(TypedDict):
+    """What went wrong and how to go on."""
+
+    message: str
+    details: list[str]
+    """nodes, layers or samples, a line each"""
+    fix: str
+    exit_code: int
+
+
+class Error(TypedDict):
+    """What every command prints in place of its result when it fails."""
+
+    schema: Literal[1]
+    error: ErrorDetails

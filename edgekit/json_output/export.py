@@ -1,0 +1,143 @@
+"""``edgekit export --json`` and ``edgekit demo --json``."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from .common import Device, Interval, Metric, Parity, PassRecord, Source
+
+
+class CandidateLatency(TypedDict):
+    """How long one run takes, from the race of the candidates."""
+
+    p50_s: Interval
+    p90_s: Interval | None
+    """null: the samples cannot support it"""
+    n: int
+    """timed runs"""
+    processes: int
+    """fresh processes they come from"""
+    screening: bool
+    """true: from a short round alone, because it was not among the fastest"""
+    speedup_over_fp32: Interval | None
+    """the fastest fp32 candidate's p50 over this one's, round by round"""
+
+
+class SameGraph(TypedDict):
+    """How far an emulated engine is from ONNX Runtime's CPU kernels on the same graph."""
+
+    reference: str
+    samples: int
+    max_abs: float
+    sqnr_db: float | None
+    """null: the outputs are equal"""
+    max_lsb: float | None
+    """max_abs in steps of the output's own quantization; null: it is not quantized"""
+
+
+class Candidate(TypedDict):
+    """One way to ship the model, as built, checked and measured. What it did not come to is null."""
+
+    name: str
+    runtime: str
+    precision: str
+    options: dict[str, Any]
+    """session options, as measured"""
+    size_bytes: int | None
+    """of what the engine loads"""
+    nodes: int | None
+    latency: CandidateLatency | None
+    parity: Parity | None
+    metric: Metric | None
+    same_graph: SameGraph | None
+    kept_float: list[str]
+    """nodes left in floating point to hold the accuracy"""
+    rejected: str | None
+    """why it cannot be picked"""
+    note: str | None
+    checked_with: str | None
+    """the runtime that checked it in place of its own"""
+    peak_rss_bytes: int | None
+    """of a process that runs it; null: the target states no limit, or it is not known"""
+
+
+class Memory(TypedDict):
+    """The main memory that the pick needs, beside what the target has."""
+
+    limit_bytes: int
+    """the target's [limits] memory_bytes"""
+    peak_rss_bytes: int | None
+    not_checked_because: str | None
+    """why the peak is not known; null: it is, and within the limit"""
+
+
+class Calibration(TypedDict):
+    """What int8 took its ranges from."""
+
+    data: str
+    samples: int
+    same_data_as_checked: bool
+
+
+class ExportedSource(Source):
+    """The model that was exported."""
+
+    macs: int | None
+    """multiply-accumulates of one run"""
+
+
+class Nodes(TypedDict):
+    """Nodes of the graph."""
+
+    exported: int
+    after_passes: int
+
+
+class Stage(TypedDict):
+    """A part of the work."""
+
+    name: str
+    seconds: float
+
+
+class Export(TypedDict):
+    """Every candidate with its numbers, and the pick."""
+
+    schema: Literal[1]
+    target: str
+    bundle: str
+    """the folder that was written"""
+    size_bytes: int
+    """of the bundle's model"""
+    fp32_size_bytes: int | None
+    source: ExportedSource
+    parity: Parity | None
+    """the pick's"""
+    candidates: list[Candidate]
+    """the pick first, then by p50, the rejected ones last"""
+    chosen: str
+    """the name of the pick"""
+    reason: str
+    """why this one"""
+    placement: dict[str, int]
+    """device → number of nodes"""
+    device: Device | None
+    """what candidates were checked and measured on"""
+    measured: bool
+    not_measured_because: str | None
+    emulated: str | None
+    """what stood for the device in every check; null: the device itself"""
+    memory: Memory | None
+    """null: the target states no limit"""
+    metric: Metric | None
+    """the pick's"""
+    calibration: Calibration | None
+    passes: list[PassRecord]
+    """those that every candidate shares"""
+    opset: int
+    nodes: Nodes
+    self_test: str
+    stages: list[Stage]
+    result: NotRequired[str | None]
+    """the id under which it is kept; null: it could not be kept"""
+    samples: NotRequired[str | list[str]]
+    """the files of the raw latencies"""
+    not_measured: NotRequired[dict[str, str]]
