@@ -100,4 +100,4 @@ def suggestion(got: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.6)
     if near:
         return f"Did you mean '{near[0]}'?"
-    return f"Allowed: {', '.join(names)}." if names else "There is none to choose from."
+    return f"Allowed: {', '.join(names)}." if names else "There are none to choose from."

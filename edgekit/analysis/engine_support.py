@@ -112,7 +112,7 @@ def _ask(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, pro
         return _by_rules(model, candidate, asked, folder, error)
     by_program = takes_program(candidate)
     if by_program and (asked.source is None or asked.source.program is None):
-        return Acceptance(runtime.name, version, False, "it converts PyTorch programs, and there is none")
+        return Acceptance(runtime.name, version, False, "it converts PyTorch programs, which this source does not have")
     try:
         given = asked.source if by_program and asked.source is not None else model
         placement = _open(given, runtime, candidate, asked, folder / "whole")
