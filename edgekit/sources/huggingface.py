@@ -156,7 +156,7 @@ def _refusal(spec: str, folder: Path | None, error: Exception) -> SourceError:
     if folder is None:
         return SourceError(
             f"the Hugging Face model '{spec}' is not here and cannot be fetched: {text[:200]}",
-            fix=f"Where there is a network: hf download {spec} --local-dir model; then name the directory 'model'.",
+            fix=f"Name the directory that this makes where there is a network: hf download {spec} --local-dir model",
         )
     return SourceError(f"{spec} cannot be read: {text[:300]}")
 

@@ -188,7 +188,7 @@ def _npm_pack(folder: Path) -> Path:
         raise EngineError(
             f"npm cannot fetch {NAME} {VERSION}",
             details=words[:5] or [f"npm ended with exit code {done.returncode}"],
-            fix=f"Is there a network? Try: {line}; or unpack it from elsewhere, and {FOLDER}=DIR/package",
+            fix=f"Is there a network? Unpack it from elsewhere and set {FOLDER}=DIR/package, or try: {line}",
         )
     return archives[0]
 
