@@ -97,7 +97,7 @@ def _quantize(node: ir.Node) -> Iterator[Breach]:
     if factors is None:
         yield Breach("quantization", "its scale is computed; TensorRT wants constants", _STATIC)
     elif not (np.isfinite(factors.astype(np.float64)) & (factors.astype(np.float64) > 0)).all():
-        yield Breach("quantization", "its scales must be positive and finite", "Calibrate anew")
+        yield Breach("quantization", "its scales must be positive and finite", "Calibrate again")
     per_axis = factors is not None and factors.size > 1
     if per_axis and node.op_type == "QuantizeLinear" and _array(node.inputs[0]) is None:
         yield Breach("quantization", "activations are quantized with one scale for the whole tensor", _STATIC)
@@ -111,7 +111,7 @@ def _quantize(node: ir.Node) -> Iterator[Breach]:
     elif dtype == ir.DataType.INT32:
         yield Breach("quantization", "a bias in int32 cannot be dequantized", 'Leave it in float: bias = "float"')
     elif dtype is not None and dtype not in known.TYPES["DequantizeLinear"]:
-        yield Breach("quantization", f"{dtype.name.lower()} is no type that TensorRT quantizes to", _STATIC)
+        yield Breach("quantization", f"{dtype.name.lower()} is not a type that TensorRT quantizes to", _STATIC)
     offsets = _array(zero)
     if zero is not None and offsets is None:
         yield Breach("quantization", "its zero point is computed; TensorRT wants 0", _STATIC)

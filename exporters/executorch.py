@@ -73,7 +73,8 @@ class ExecuTorchPte:
                 from executorch.exir import to_edge_transform_and_lower
             except ImportError as error:
                 raise EngineError(
-                    f"executorch is not installed or cannot be loaded: {error}", fix="pip install executorch"
+                    f"executorch is not installed or cannot be loaded: {error}",
+                    fix="Install it: pip install executorch",
                 ) from error
             program = _quantized(source, options, context) if options.quantize else source.program
             try:

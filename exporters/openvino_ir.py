@@ -207,7 +207,9 @@ def _import(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        raise EngineError(f"{name} is not installed or cannot be loaded: {error}", fix=f"pip install {name}") from error
+        raise EngineError(
+            f"{name} is not installed or cannot be loaded: {error}", fix=f"Install it: pip install {name}"
+        ) from error
 
 
 def _last_line(error: Exception) -> str:

@@ -86,7 +86,7 @@ def _refuse_state(source: Source, program: torch.export.ExportedProgram) -> None
         names = ", ".join(f"'{_user_path(name, source)}'" for name in carried)
         raise SourceError(
             f"{source.spec} carries state from one call to the next in {names}, which a graph cannot",
-            fix="Take the state as an input of forward and return the new state as an output",
+            fix="Take the state as an input of forward and return the new state as an output.",
         )
 
 

@@ -116,7 +116,7 @@ def _ask(model: ir.Model, toolchain: Toolchain, asked: _Asked, folder: Path, pro
         return _by_rules(model, toolchain, asked, folder, error)
     by_program = toolchain.takes_program
     if by_program and (asked.source is None or asked.source.program is None):
-        return Acceptance(runtime.name, version, False, "it converts PyTorch programs, and there is none")
+        return Acceptance(runtime.name, version, False, "it converts PyTorch programs, which this source does not have")
     try:
         given = asked.source if by_program and asked.source is not None else model
         placement = _open(given, toolchain, asked, folder / "whole")

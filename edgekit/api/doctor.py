@@ -259,7 +259,7 @@ def _not_here(target: Target) -> str | None:
     if emulators:
         return f"verified on the emulator ({', '.join(emulators)}); latency needs a device"
     if target.arch and here() not in target.arch:
-        return f"this machine is {here()}, the target {' or '.join(target.arch)}"
+        return f"this machine is {here()}, the target is {' or '.join(target.arch)}"
     return "the profile says to measure on the device itself"
 
 

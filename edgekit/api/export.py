@@ -115,7 +115,10 @@ def export(
     stages = _Stages(progress or Quiet())
     profile = load_target(target)
     if profile.abstract:
-        raise UsageError(f"target '{profile.name}' is only there to be extended", fix="edgekit targets list")
+        raise UsageError(
+            f"target '{profile.name}' is abstract: it is there only for others to extend it",
+            fix="List the others: edgekit targets list",
+        )
     samples = profile.measure.samples if samples is None else samples
     _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
     if output is not None:
@@ -299,7 +302,7 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
         raise ParityError(
             "no candidate computes what the reference computes, within its tolerance",
             details=[*lines, *(divergence_lines(closest.built) if closest.built else ())],
-            fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15.",
+            fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15",
         )
     errors = [item.error for item in assessed if item.error is not None]
     if errors and all(isinstance(error, PlacementError) for error in errors):

@@ -116,7 +116,7 @@ def refuse_destination(destination: Path, overwrite: bool) -> None:
     if not os.path.lexists(destination):
         return
     if destination.is_symlink() or not destination.is_dir() or not _is_bundle(destination):
-        raise OutputError(f"'{destination}' exists and is no bundle", fix="Choose another name with -o.")
+        raise OutputError(f"'{destination}' exists and is not a bundle", fix="Choose another name with -o.")
     if not overwrite:
         raise OutputError(f"'{destination}' exists", fix="Choose another name with -o, or add --overwrite.")
 

@@ -22,7 +22,7 @@ def export_result(value: Mapping[str, Any]) -> ExportResult:
     try:
         return _export(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"this is not a whole result of an export: {type(error).__name__} {error}") from error
+        raise DataError(f"this is not a complete result of an export: {type(error).__name__} {error}") from error
 
 
 def _export(value: Mapping[str, Any]) -> ExportResult:

@@ -107,13 +107,13 @@ def dimension_names(program: torch.export.ExportedProgram, axes: Sequence[tuple[
         if isinstance(size, int):
             raise SourceError(
                 f"{where} was asked to be free, but the model makes it constant: {size}",
-                fix=f"Drop --dynamic {item.input}:{item.axis}, or take its size from x.shape instead of a number",
+                fix=f"Drop --dynamic {item.input}:{item.axis}, or take its size from x.shape instead of a number.",
             )
         symbol = str(size)
         if not re.fullmatch(r"\w+", symbol):
             raise SourceError(
                 f"{where} was asked to be free, but the model only takes sizes of the form {symbol}",
-                fix=f"Drop --dynamic {item.input}:{item.axis}, or pad to the multiple inside the model",
+                fix=f"Drop --dynamic {item.input}:{item.axis}, or pad to the multiple inside the model.",
             )
         first = owner.setdefault(symbol, item)
         if first.dim == item.dim:

@@ -36,7 +36,7 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
             fix=f"Save it again with this version of torch ({torch.__version__}): torch.export.save(program, …)",
         ) from error
     if program.example_inputs is None:
-        raise SourceError(f"{spec} holds no example inputs", fix="Save it again with torch.export.save")
+        raise SourceError(f"{spec} holds no example inputs", fix="Save it again with torch.export.save.")
     args, kwargs = program.example_inputs
     source = build.from_module(
         spec,

@@ -103,7 +103,7 @@ def _missing(toolchain: Toolchain, is_here: bool) -> EngineError | None:
         return engine
     one_line = re.search(r"pip install [\w-]+( [\w-]+)*$", engine.fix)
     fix = f"{engine.fix} {' '.join(packages)}" if one_line else f"{engine.fix} {_install(packages)}"
-    return EngineError(f"{engine.what}, and {_and(packages)} not either", details=engine.details, fix=fix)
+    return EngineError(f"{engine.what}, and {_and(packages)} missing too", details=engine.details, fix=fix)
 
 
 def _and(names: Sequence[str]) -> str:

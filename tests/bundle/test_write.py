@@ -100,7 +100,7 @@ def test_what_is_no_bundle_is_never_replaced(make_bundle: Callable[..., Bundle],
         if kind == "folder":
             (place / "precious").write_text("x")
     before = names(tmp_path)
-    with pytest.raises(OutputError, match="exists and is no bundle"):
+    with pytest.raises(OutputError, match="exists and is not a bundle"):
         make_bundle(place, overwrite=True)
     assert names(tmp_path) == before
 

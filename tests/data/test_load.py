@@ -100,7 +100,7 @@ def test_integers_are_cast_where_they_fit(tmp_path: Path) -> None:
     ("arrays", "text"),
     [
         ({"imgae": images(2)}, "has no array 'image', which the model takes; it holds imgae. Rename the array 'imgae'"),
-        ({"image": images(2), "extra": images(2)}, "holds 'extra', which is no input of the model"),
+        ({"image": images(2), "extra": images(2)}, "holds 'extra', which is not an input of the model"),
         ({"image": images(2)[:, :, :4]}, "must have the shape Nx3x8x8 or Nx1x3x8x8 (N samples), got 2x3x4x8"),
         ({"image": images(2) > 0}, "array 'image' must be float32, got bool"),
         ({"image": (images(2) * 0).astype("u1")}, "got uint8. Scale it as in training (for pixels often / 255)"),
@@ -138,13 +138,13 @@ def test_a_value_that_overflows_the_cast(tmp_path: Path) -> None:
 
 def test_files_that_are_no_data(tmp_path: Path) -> None:
     (tmp_path / "no.npz").write_bytes(b"nothing")
-    assert "is no .npz file" in refusal(tmp_path / "no.npz")
+    assert "is not an .npz file" in refusal(tmp_path / "no.npz")
     assert "there is no" in refusal(tmp_path / "none.npz")
     (tmp_path / "a.csv").touch()
-    assert "is no data edgekit can read. Save it as .npz" in refusal(tmp_path / "a.csv")
+    assert "is not data that edgekit can read. Save it as .npz" in refusal(tmp_path / "a.csv")
     whole = Path(npz(tmp_path / "cut.npz", image=images(50))).read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    assert "is no .npz file" in refusal(tmp_path / "cut.npz")
+    assert "is not an .npz file" in refusal(tmp_path / "cut.npz")
 
 
 def test_npy_for_a_model_of_one_input(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ if importlib.util.find_spec("datasets") is not None:
         rows = {"ids": [[1, 2], [3, 4, 5]], "mask": [[1, 1], [1, 1, 1]], "label": [0, 1], "text": ["a", "b"]}
         datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "d"))
         data = load_data(str(tmp_path / "d"), TEXT)
-        assert len(data) == 2 and data.has_labels and data.note == "columns that are no input were ignored: text"
+        assert len(data) == 2 and data.has_labels and data.note == "columns that are not inputs were ignored: text"
         samples = list(data.samples())
         np.testing.assert_array_equal(samples[1].feeds["ids"], [[3, 4, 5]])
         assert samples[1].label is not None and samples[1].label.tolist() == [1]

@@ -259,7 +259,7 @@ def test_a_free_dimension_without_a_range_is_refused_with_the_flag(inside: Path)
     with pytest.raises(EngineError) as caught:
         export("net.py:build", "jetson", dynamic=["image:0"], output="free.edgekit", candidates=["tensorrt fp32"])
     assert "--range batch=1..8..32" in str(caught.value)
-    with pytest.raises(UsageError, match=r"'bach' is no free dimension of the model\. Did you mean 'batch'"):
+    with pytest.raises(UsageError, match=r"'bach' is not a free dimension of the model\. Did you mean 'batch'"):
         export("net.py:build", "jetson", dynamic=["image:0"], ranges=["bach=1..4"], output="free.edgekit")
 
 

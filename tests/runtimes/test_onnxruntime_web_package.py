@@ -70,7 +70,7 @@ def test_other_content_than_npms_registry_states_is_refused(
 ) -> None:
     stand_in(tmp_path, "echo tampered > onnxruntime-web.tgz", monkeypatch)
     with pytest.raises(
-        EngineError, match=r"what npm brought is not onnxruntime-web .*: its hash is sha512-.*, expected"
+        EngineError, match=r"what npm fetched is not onnxruntime-web .*: its hash is sha512-.*, expected"
     ):
         package.get_package()
     assert not empty_cache.exists()

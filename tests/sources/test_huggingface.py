@@ -110,5 +110,5 @@ def test_offline_says_so_and_how_to_pass_a_directory(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     message = refusal("nobody/no-such-model")
-    assert "is no file or folder here, and the Hugging Face hub cannot be reached (offline?)" in message
+    assert "is not a file or folder here, and the Hugging Face hub cannot be reached (offline?)" in message
     assert "hf download nobody/no-such-model --local-dir model" in message

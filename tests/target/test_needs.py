@@ -54,7 +54,7 @@ def test_all_of_it_in_one_line(engine_gone, package_gone) -> None:
     engine_gone("litert", "Install it: pip install ai-edge-litert")
     package_gone("litert-torch")
     assert str(refused("cpu-litert")) == (
-        "litert is not installed, and litert-torch is not either. Install it: pip install ai-edge-litert litert-torch"
+        "litert is not installed, and litert-torch is missing too. Install it: pip install ai-edge-litert litert-torch"
     )
 
 
