@@ -246,7 +246,7 @@ def explain(transport: Transport, code: int, stderr: str, limit_s: int, what: st
             else f"{where} has no Python {floor} or later",
             details=old,
             fix=f"Install it there (Debian, Ubuntu, Raspberry Pi OS: sudo apt-get install python3), "
-            f"or name one as in {transport.url.partition('?')[0]}?python=/path/to/python3.",
+            f"or name one as in {transport.url.partition('?')[0]}?python=/path/to/python3",
         )
     if code == _NO_TIMEOUT:
         return EngineError(f"{where} has no command 'timeout'", fix="Install coreutils or busybox there.")
