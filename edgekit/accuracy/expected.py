@@ -97,6 +97,6 @@ def _refuse_nan(outputs: Outputs, index: int, reference: str) -> None:
     for name, array in outputs.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise DataError(
-                f"{reference} returned NaN in output'{name}' for sample {index}",
+                f"{reference} returned NaN in output '{name}' for sample {index}",
                 fix="Check the weights and that sample: outputs cannot be compared with NaN.",
             )
