@@ -365,8 +365,8 @@ def _code_free(text: str) -> str:
 _JSON = """\
 # JSON output
 
-Every command takes `--json`: one object on standard output, everything else on standard error. A change that would break
-a reader raises the number under `schema`; a new key does not.
+Every command takes `--json`: one object on standard output, everything else on standard error. A change that would
+break a reader raises the number under `schema`; a new key does not.
 
 A quantity that was not measured is `null`, never 0, and where a table can tell why, `not_measured` does, by its path:
 `{"latency.p99_s": "p99 needs 662 samples, have 200"}`. Units stand in the names: `p50_s` is in seconds, `size_bytes` in
