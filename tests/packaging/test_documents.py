@@ -40,7 +40,7 @@ def test_the_readme_holds_the_two_command_lines_that_ci_runs() -> None:
 
 def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     assert len(README.split()) <= 1300
-    links = re.findall(r"\]\(([^)]+)\)", README)
+    links = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r'src="([^"]+)"', README)
     assert {"docs/pictures/demo.svg", "docs/pictures/report.png", "docs/pictures/stages.svg", "docs/index.md"} <= {
         *links
     }
