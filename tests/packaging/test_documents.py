@@ -105,6 +105,7 @@ def test_the_pass_of_contributing_does_what_it_says() -> None:
     from edgekit.testing.passes import graph_of
 
     code = next(block for block in blocks(CONTRIBUTING, "python") if "GraphPass" in block)
+    assert code in (ROOT / "docs" / "extend" / "pass.md").read_text(encoding="utf-8")
     drop = module(code, "drop_identity").PLUGIN
     graph = graph_of("(float[2] x) => (float[2] y) { a = Identity (x)  b = Relu (a)  y = Identity (b) }")
     result = drop()(graph)
