@@ -149,7 +149,7 @@ Written from the docstrings. `import edgekit` costs nothing; what is listed here
 _RESULTS = """
 ## What they return
 
-Each result has `to_json()`: the object that the command's `--json` prints.
+Each result has `to_json()`: the object that the command's `--json` prints, whose keys are on [its page](json.md).
 
 """
 _CONTRACTS = """

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 # Pydantic reads the standard library's TypedDict only from Python 3.12 on; before, it wants this one, which is equal.
-typing.TypedDict = typing_extensions.TypedDict  # type: ignore[misc,assignment]
+typing.TypedDict = typing_extensions.TypedDict
 
 from edgekit.json_output import (  # noqa: E402
     bench,

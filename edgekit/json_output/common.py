@@ -103,10 +103,12 @@ class Metric(TypedDict):
     """A metric through the engine beside the reference's, on the same samples."""
 
     name: str
-    reference: float
-    value: float
-    drop: float
-    """how much worse than the reference, in the metric's unit; negative: better"""
+    reference: float | None
+    """null: infinite, as PyTorch's SQNR to itself is"""
+    value: float | None
+    """null: infinite"""
+    drop: float | None
+    """how much worse than the reference, in the metric's unit; negative: better; null: infinite"""
     max_drop: float | None
     """the largest that was accepted"""
     samples: int

@@ -28,5 +28,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python_block(page: str, text: str) -> str:
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    blocks: list[str] = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / page).read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     return next(block for block in blocks if text in block)

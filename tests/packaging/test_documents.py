@@ -40,7 +40,7 @@ def test_the_readme_holds_the_two_command_lines_that_ci_runs() -> None:
 
 def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     assert len(README.split()) <= 1300
-    links = re.findall(r"\]\(([^)]+)\)", README)
+    links = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r'src="([^"]+)"', README)
     assert {"docs/pictures/demo.svg", "docs/pictures/report.png", "docs/pictures/stages.svg", "docs/index.md"} <= {
         *links
     }
@@ -105,6 +105,7 @@ def test_the_pass_of_contributing_does_what_it_says() -> None:
     from edgekit.testing.passes import graph_of
 
     code = next(block for block in blocks(CONTRIBUTING, "python") if "GraphPass" in block)
+    assert code in (ROOT / "docs" / "extend" / "pass.md").read_text(encoding="utf-8")
     drop = module(code, "drop_identity").PLUGIN
     graph = graph_of("(float[2] x) => (float[2] y) { a = Identity (x)  b = Relu (a)  y = Identity (b) }")
     result = drop()(graph)
