@@ -245,8 +245,8 @@ def explain(transport: Transport, code: int, stderr: str, limit_s: int, what: st
             if named
             else f"{where} has no Python {floor} or later",
             details=old,
-            fix=f"Install it there (Debian, Ubuntu, Raspberry Pi OS: sudo apt-get install python3), "
-            f"or name one as in {transport.url.partition('?')[0]}?python=/path/to/python3",
+            fix=f"Name one as in {transport.url.partition('?')[0]}?python=/path/to/python3. "
+            "Or install it there, on Debian, Ubuntu and Raspberry Pi OS: sudo apt-get install python3",
         )
     if code == _NO_TIMEOUT:
         return EngineError(f"{where} has no command 'timeout'", fix="Install coreutils or busybox there.")

@@ -216,7 +216,7 @@ def test_a_free_dimension_where_a_target_takes_none(tmp_path: Path) -> None:
     import torch
 
     torch.onnx.export(
-        torch.nn.Linear(3, 2),
+        torch.nn.Linear(3, 2).eval(),
         (torch.randn(4, 3),),
         tmp_path / "free.onnx",
         dynamo=True,

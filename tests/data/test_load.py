@@ -75,7 +75,7 @@ def test_batches(tmp_path: Path) -> None:
     assert [s.feeds["image"].shape for s in load_data(whole, IMAGE).samples()] == [(1, 3, 8, 8)] * 10
     free = (TensorSpec("image", "float32", ("batch", 3, 8, 8)),)
     assert next(load_data(spec, free).feeds())["image"].shape == (1, 3, 8, 8)
-    assert "holds 10 rows of 'image', the model takes 64 at once" in refusal(
+    assert "holds 10 rows of 'image', but the model takes 64 at once" in refusal(
         spec, (TensorSpec("image", "float32", (64, 3, 8, 8)),)
     )
 
@@ -232,14 +232,14 @@ def test_an_endless_factory_is_limited(tmp_path: Path) -> None:
             "'image' must have the shape 1x3x8x8, got",
         ),
         ("def make():\n    yield {'image': np.full((1, 3, 8, 8), np.nan, 'f4')}\n", "holds nan at [0, 0, 0, 0]"),
-        ("def make():\n    yield {'image': [[1], [2, 3]]}\n", "'image' is no array"),
+        ("def make():\n    yield {'image': [[1], [2, 3]]}\n", "'image' is not an array"),
         (
             "def make():\n    x = {'image': np.zeros((1, 3, 8, 8), 'f4')}\n    yield x, 1\n    yield x\n",
             "yields a label with 1 of 2 samples",
         ),
         (
             "left = iter([np.zeros((3, 8, 8))] * 3)\ndef make():\n    for x in left:\n        yield {'image': x}\n",
-            "yielded 3 samples at first and fewer in a later pass. Make it start anew",
+            "yielded 3 samples at first and fewer in a later pass. Let it start from the beginning",
         ),
     ],
 )
@@ -318,8 +318,8 @@ def test_preprocess_flags() -> None:
     [
         ("imagent", "there is no preset 'imagent'. Did you mean 'imagenet'?"),
         ("reszie=3", "'reszie=3' is not known. Did you mean 'resize'?"),
-        ("resize=0", "'0' is no value for resize"),
-        ("resize=abc", "'abc' is no value for resize"),
+        ("resize=0", "'0' is not a value for resize"),
+        ("resize=abc", "'abc' is not a value for resize"),
         ("crop=9,resize=8", "crop must not exceed resize, got 9 and 8"),
         ("mean=0.1/0.2", "mean needs 1 or 3 numbers, got 2"),
         ("std=0", "std must be above 0"),

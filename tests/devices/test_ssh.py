@@ -238,7 +238,7 @@ def test_python_can_be_named(device: Any) -> None:
     with remote_device(f"{device.url}?python=/usr/bin/python3.11") as remote:
         assert remote.session.python == "/usr/bin/python3.11"
     with (
-        pytest.raises(EngineError, match=r"'/opt/none/python' is no Python 3\.10 or later. Install it there"),
+        pytest.raises(EngineError, match=r"'/opt/none/python' is not Python 3\.10 or later. Name one as in ssh://"),
         remote_device(f"{device.url}?python=/opt/none/python") as remote,
     ):
         remote.describe()

@@ -127,7 +127,9 @@ def test_a_candidate_with_passes_that_would_not_reach_it() -> None:
 
 def test_what_is_no_pytorch_program_cannot_go_this_way(tmp_path: Path) -> None:
     needs("litert")
-    torch.onnx.export(torch.nn.Linear(3, 2), (torch.randn(1, 3),), tmp_path / "net.onnx", dynamo=True, verbose=False)
+    torch.onnx.export(
+        torch.nn.Linear(3, 2).eval(), (torch.randn(1, 3),), tmp_path / "net.onnx", dynamo=True, verbose=False
+    )
     with pytest.raises(UsageError, match=r"no candidate of target 'cpu-litert' applies to this model") as caught:
         export(tmp_path / "net.onnx", "cpu-litert", output=tmp_path / "x.edgekit", candidates=["litert fp32"])
     assert "litert converts PyTorch programs, and" in str(caught.value)

@@ -112,8 +112,8 @@ def test_a_folder_can_be_deleted_by_hand_and_another_copied_in(store: Store, tmp
         (None, "is missing"),
         ("", "is not valid JSON"),
         ('{"schema": 1, "id": "x", "resu', "is not valid JSON"),
-        ("[]", "is no result of edgekit"),
-        ('{"schema": 7, "result": {}}', "is no result of edgekit"),
+        ("[]", "is not a result of edgekit"),
+        ('{"schema": 7, "result": {}}', "is not a result of edgekit"),
         ('{"schema": 1, "result": {}}', "is not a complete result: 'series'"),
     ],
 )

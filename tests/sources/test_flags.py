@@ -38,5 +38,5 @@ def test_a_range_that_cannot_be(text: str, message: str) -> None:
 
 
 def test_a_range_of_a_model_without_free_dimensions() -> None:
-    with pytest.raises(UsageError, match="It has none: name one with --dynamic"):
+    with pytest.raises(UsageError, match="The model has none: name one with --dynamic"):
         parse_ranges(["batch=1..2"], {})

@@ -77,7 +77,7 @@ def test_directories_that_are_no_model(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert "does not say its model_type" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("no json")
-    assert "is no JSON" in refusal(tmp_path)
+    assert "is not valid JSON" in refusal(tmp_path)
     (tmp_path / "config.json").write_text((bert / "config.json").read_text())
     assert "holds no weights" in refusal(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"garbage")

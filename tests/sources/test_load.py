@@ -365,8 +365,8 @@ def test_dynamic_flags_that_do_not_fit() -> None:
     [
         ("image", "does not have the form NAME:DTYPE:SHAPE"),
         ("image:flaot32:1x3", "'flaot32' is not a dtype of an input. Did you mean 'float32'?"),
-        ("image:float32:1x-3", "'-3' is no dimension"),
-        ("image:float32:1x0", "'0' is no dimension"),
+        ("image:float32:1x-3", "'-3' is not a dimension"),
+        ("image:float32:1x0", "'0' is not a dimension"),
     ],
 )
 def test_malformed_input_flags(flag: str, text: str) -> None:
