@@ -86,7 +86,8 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
     """Feeds as an engine can read them: one for each input, checked, arrays in C order.
 
     Names and dtypes are checked here, because engines cast some of these silently. Shapes are left to the engine, which
-    checks them against its own account of what is free.
+    checks them against its own account of what is free. Another byte order is turned into the machine's; a tensor of
+    another library is read where it says how (``__array__``).
 
     Args:
         feeds: input name → array, or list of arrays (a sequence), or None (an empty optional).
@@ -94,8 +95,14 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
         unused: further names that may be fed, because the model has them and the engine found no use for them.
 
     Raises:
-        EngineError: an input is missing or unknown, or has another dtype.
+        EngineError: an input is missing or unknown, or has another dtype, or values that are masked.
     """
+    given: object = feeds  # an app may pass anything
+    if not isinstance(given, Mapping):
+        names = ", ".join(f"'{spec.name}': array" for spec in inputs)
+        raise EngineError(
+            f"inputs are given by name, in a dict, got {type(given).__name__}", fix=f"Write run({{{names}}})"
+        )
     known = {spec.name for spec in inputs}
     for name in feeds:
         if name not in known and name not in unused:
@@ -107,7 +114,11 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
         value = feeds[spec.name]
         if is_tensor(spec.dtype):
             if not isinstance(value, (np.ndarray, np.generic)):
-                raise EngineError(f"input '{spec.name}' must be an array ({spec.dtype}), got {type(value).__name__}")
+                value = _from_other(value, spec)
+            if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+                raise EngineError(f"input '{spec.name}' has masked values", fix="Fill them: array.filled(0)")
+            if not value.dtype.isnative:
+                value = value.astype(value.dtype.newbyteorder("="))
             # ascontiguousarray alone would turn a scalar into one dimension.
             value = np.ascontiguousarray(value).reshape(value.shape)
             refused = TensorSpec(spec.name, spec.dtype, ("any",) * value.ndim).refuses(value)
@@ -115,6 +126,16 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
                 raise EngineError(f"input {refused}")
         ready[spec.name] = value
     return ready
+
+
+def _from_other(value: Any, spec: TensorSpec) -> Array:
+    """A tensor of another library as an array; lists are refused, since they have no dtype."""
+    if hasattr(value, "__array__"):
+        try:
+            return np.asarray(value)
+        except Exception as error:  # a tensor on a GPU, one that requires its gradient: each library has its own
+            raise EngineError(f"input '{spec.name}' cannot be read as an array: {one_line(error)}") from error
+    raise EngineError(f"input '{spec.name}' must be an array ({spec.dtype}), got {type(value).__name__}")
 
 
 def is_tensor(dtype: str) -> bool:

@@ -20,6 +20,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     formats = ("onnx",)
+    concurrent = True
     install = "pip install onnxruntime"
 
     @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -64,6 +65,7 @@ class OpenVino:
 
     name = "openvino"
     formats = ("openvino-ir", "onnx")
+    concurrent = True
     install = "pip install openvino"
 
     @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ def _properties(ov: ModuleType, options: OpenVino.Options) -> dict[str, Any]:
 
 
 class OpenVinoSession:
-    """A compiled model and one infer request.
+    """A compiled model and its infer requests.
 
     Args:
         ov: the package.
@@ -161,7 +163,8 @@ class OpenVinoSession:
         self._outputs = _specs(compiled.outputs, artifact.outputs)
         # OpenVINO drops inputs that nothing reads; feeding them is no mistake of the caller's.
         self._unused = {spec.name for spec in artifact.inputs} - {spec.name for spec in self._inputs}
-        self._request = compiled.create_infer_request()
+        # One request a thread that runs at the same time; taking one and putting it back are atomic.
+        self._free = deque([compiled.create_infer_request()])
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -175,15 +178,22 @@ class OpenVinoSession:
 
     def run(self, feeds: Feeds) -> Outputs:
         """See contracts.Session.run."""
-        self._open()
-        held = self._set(self._request, feeds)
-        with engine_errors("OpenVINO"):
-            self._request.infer(share_outputs=True)
-            found = {
-                spec.name: self._from_native(self._request.get_output_tensor(i), spec)
-                for i, spec in enumerate(self._outputs)
-            }
-        del held  # the request read these arrays until here
+        compiled = self._open()
+        try:
+            request = self._free.pop()
+        except IndexError:  # all are in use by other threads
+            request = compiled.create_infer_request()
+        try:
+            held = self._set(request, feeds)
+            with engine_errors("OpenVINO"):
+                request.infer(share_outputs=True)
+                found = {
+                    spec.name: self._from_native(request.get_output_tensor(i), spec)
+                    for i, spec in enumerate(self._outputs)
+                }
+            del held  # the request read these arrays until here
+        finally:
+            self._free.append(request)
         return found
 
     def bind(self, feeds: Feeds) -> Callable[[], object]:
@@ -242,7 +252,8 @@ class OpenVinoSession:
 
     def close(self) -> None:
         """Free the model; what `bind` returned keeps its own hold until it is dropped."""
-        self._request = self._compiled = None
+        self._compiled = None
+        self._free.clear()
 
     def _open(self) -> Any:
         if self._compiled is None:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts import Artifact, Feeds, Outputs, Placement, Session, TensorSpec, options_from
 from ..errors import BundleError, EngineError
+from ..facts import runtime_facts
 from ..measure import npz
 from ..measure.engines import load_runtime
 from ..measure.parity import Parity, ParityMeter
@@ -210,7 +212,8 @@ class Bundle:
         options = options_from(runtime.Options, table, f"options of runtime '{name}'")
         if substitute:
             artifact = dataclasses.replace(artifact, format=runtime.formats[0])
-        return Model(runtime.open(artifact, options), version)
+        concurrent = runtime_facts(runtime).concurrent
+        return Model(runtime.open(artifact, options), version, concurrent=concurrent)
 
     def golden(self) -> list[tuple[Feeds, Outputs]]:
         """A few real inputs, each with PyTorch's outputs for it.
@@ -263,10 +266,21 @@ class Bundle:
 
 
 class Model:
-    """A bundle's model, open in its engine: a `contracts.Session` that is a context manager. Not thread-safe."""
+    """A bundle's model, open in its engine: a `contracts.Session` that is a context manager.
 
-    def __init__(self, session: Session, engine_version: str) -> None:
+    Any number of threads may call `run`, and what `bind` returned: each gets its own answer. Engines that can do so run
+    them at once (`RuntimeFacts.concurrent`), in the others they wait for each other.
+
+    Args:
+        session: open, and used by nobody else.
+        engine_version: its engine's.
+        concurrent: whether several threads may run the session at once.
+    """
+
+    def __init__(self, session: Session, engine_version: str, *, concurrent: bool = False) -> None:
         self._session = session
+        self._turn = threading.Lock()
+        self._concurrent = concurrent
         self.engine_version = engine_version
 
     @property
@@ -285,11 +299,23 @@ class Model:
         Raises:
             EngineError: an input is missing, unknown or does not fit, or the engine fails.
         """
-        return self._session.run(feeds)
+        if self._concurrent:
+            return self._session.run(feeds)
+        with self._turn:
+            return self._session.run(feeds)
 
     def bind(self, feeds: Feeds) -> Callable[[], object]:
-        """See contracts.Session.bind."""
-        return self._session.bind(feeds)
+        """See contracts.Session.bind. The arrays, and what the call returns, belong to one thread at a time."""
+        if self._concurrent:
+            return self._session.bind(feeds)
+        with self._turn:
+            call = self._session.bind(feeds)
+
+        def in_turn() -> object:
+            with self._turn:
+                return call()
+
+        return in_turn
 
     def placement(self) -> Placement:
         """Node by node where it runs."""
@@ -300,8 +326,9 @@ class Model:
         return self._session.in_force()
 
     def close(self) -> None:
-        """Free the engine's memory; a second call does nothing."""
-        self._session.close()
+        """Free the engine's memory, once nothing runs any more; a second call does nothing."""
+        with self._turn:
+            self._session.close()
 
     def __enter__(self) -> Self:
         return self

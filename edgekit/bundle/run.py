@@ -13,7 +13,8 @@ In your own program, with this folder on the import path:
         outputs = model.run({"image": image})
 
 The code that runs and measures lies in runtime/. It is loaded under a name made of this bundle's hash, so it meets
-neither an installed edgekit nor another bundle in the same program.
+neither an installed edgekit nor another bundle in the same program. The same lines load a second bundle, whose folder
+was put on the import path after this one's.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import json
+import os
 import sys
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -67,7 +71,9 @@ def main() -> int:
         if arguments.command == "bench":
             return _bench(arguments)
         return _self_test(getattr(arguments, "substitute", False))
-    except _floor("errors").EdgekitError as error:
+    except Exception as error:
+        if not isinstance(error, _DamagedError) and not isinstance(error, _floor("errors").EdgekitError):
+            raise
         print(f"run.py: {error}", file=sys.stderr)
         return int(error.exit_code)
 
@@ -119,8 +125,10 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _floor(module: str) -> Any:
     """A module of runtime/edgekit, which is imported under this bundle's own name."""
-    name = f"_edgekit_{sha256((HERE / 'manifest.json').read_bytes()).hexdigest()[:16]}"
+    data = (HERE / "manifest.json").read_bytes()
+    name = f"_edgekit_{sha256(data).hexdigest()[:16]}"
     if name not in sys.modules:
+        _check_code(data)
         folder = HERE / "runtime" / "edgekit"
         spec = importlib.util.spec_from_file_location(
             name, folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -132,6 +140,45 @@ def _floor(module: str) -> Any:
     return importlib.import_module(f"{name}.{module}")
 
 
+def _check_code(manifest: bytes) -> None:
+    """Every file of runtime/ against its hash in the manifest, before any of it runs."""
+    try:
+        listed = json.loads(manifest)["files"]
+        wanted = {name: record["sha256"] for name, record in listed.items() if name.startswith("runtime/")}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _DamagedError(f"manifest.json in '{HERE}' is damaged: {error}") from error
+    found = {}
+    for parent, folders, files in os.walk(HERE / "runtime"):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for path in (Path(parent, name) for name in files):
+            found[path.relative_to(HERE).as_posix()] = path
+    for name in sorted({*wanted, *found}):
+        if name not in found or name not in wanted:
+            raise _DamagedError(f"'{name}' in '{HERE}' is {'missing' if name in wanted else 'not in manifest.json'}")
+        if sha256(found[name].read_bytes()).hexdigest() != wanted[name]:
+            raise _DamagedError(f"'{name}' in '{HERE}' is damaged: its SHA-256 is not the manifest's")
+
+
+class _DamagedError(Exception):
+    """The code of this bundle is not what was exported: nothing of it was run."""
+
+    exit_code = 7
+
+
+class _Run(ModuleType):
+    """This module, imported as ``run``: Python forgets it as soon as ``load`` was taken from it.
+
+    So ``from run import load`` means the bundle that is first on the import path now, every time it is written.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "load" and sys.modules.get("run") is self:
+            del sys.modules["run"]
+        return super().__getattribute__(name)
+
+
+if __name__ == "run":
+    sys.modules[__name__].__class__ = _Run
 if __name__ == "__main__":
     sys.dont_write_bytecode = True  # leave the bundle as it is
     sys.path[:] = [item for item in sys.path if Path(item or ".").resolve() != HERE]  # only runtime/ is ours to import
