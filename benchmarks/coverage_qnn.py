@@ -37,6 +37,7 @@ from edgekit.measure.parity import ParityMeter
 from edgekit.pipeline.stages import run_passes
 from edgekit.target.load import load_target
 from edgekit.target.profile import Candidate
+from edgekit.target.toolchain import steps
 
 SAMPLES, CALIBRATION = 8, 32
 LENGTH = 32  # tokens of MiniLM's input
@@ -273,9 +274,9 @@ def cell(graph: ir.Model, candidate: Candidate, subject: Subject, context: PassC
     module, _, evaluation = subject
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         try:
-            model, _ = run_passes(clone(graph), candidate.passes, context)
-            artifact, steps = write_plain(model, Path(folder) / "plain", candidate.precision, context)
-            same, parity = SameGraphCheck(artifact, steps), ParityMeter()
+            model, _ = run_passes(clone(graph), steps(candidate.passes), context)
+            artifact, rounding = write_plain(model, Path(folder) / "plain", candidate.precision, context)
+            same, parity = SameGraphCheck(artifact, rounding), ParityMeter()
             with LocalDevice().open(artifact, candidate.runtime, {"soc_model": soc}) as worker:
                 for feeds, got in zip(evaluation, worker.run_many(evaluation), strict=True):
                     same.add(feeds, got)
@@ -310,7 +311,7 @@ def main() -> None:
             calibration=lambda subject=subject: iter(subject[1]),  # type: ignore[misc]
             calibration_samples=len(subject[1]),
         )
-        graph, _ = run_passes(to_graph(subject, target.export.opset), target.passes, context)
+        graph, _ = run_passes(to_graph(subject, target.export.opset), steps(target.passes), context)
         cells = [cell(graph, candidate, subject, context, given.soc) for candidate in target.candidates]
         print(f"| {name} | {' | '.join(map(str, cells))} |", flush=True)
         table[name] = {item.precision: asdict(found) for item, found in zip(target.candidates, cells, strict=True)}

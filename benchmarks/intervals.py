@@ -32,13 +32,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.api.compare import conclude, race, ratio_of_rounds, stop
+from edgekit.api.compare import conclude, measure_in_turns, ratio_of_rounds, stop
 from edgekit.contracts import Artifact, Quiet, TensorSpec
 from edgekit.measure.client import Worker
 from edgekit.measure.distributions import binomial_at_least
 from edgekit.measure.sampling import Plan
 from edgekit.measure.statistics import Estimate, percentile_interval
-from edgekit.pipeline.race import Variant, precise, speedup
+from edgekit.pipeline.race import Contender, precise, speedup
 
 Series = NDArray[np.float64]
 PERCENTILES = (0.5, 0.9, 0.99)
@@ -263,7 +263,7 @@ def race_of(finalists: int, noise: float, random: np.random.Generator) -> tuple[
     Every finalist is 2.7 times as fast as fp32; each median is off by ``noise``, a round's by 15 % in common.
     """
     built = cast(Any, SimpleNamespace(candidate=SimpleNamespace(precision="simulated")))
-    racing, gain = [Variant(built, {}) for _ in range(finalists + 1)], 2.7
+    racing, gain = [Contender(built, {}) for _ in range(finalists + 1)], 2.7
     for rounds in range(1, RACE_MOST + 1):
         common = np.exp(0.15 * random.standard_normal())
         for variant, factor in zip(racing, [1.0, *[1 / gain] * finalists], strict=True):
@@ -311,9 +311,9 @@ def sleeping(count: int, delay_s: float = 0.002) -> Iterator[Decision]:
     for name, factor, expected in cases:
         said, rounds = [], []
         for _ in range(count):
-            raced = race(opener(1.0), opener(factor), Plan(0.01, 60.0), Quiet())
-            said.append(conclude(raced.ratio("b"), raced.ratio("control"))[0])
-            rounds.append(raced.rounds)
+            turns = measure_in_turns(opener(1.0), opener(factor), Plan(0.01, 60.0), Quiet())
+            said.append(conclude(turns.ratio("b"), turns.ratio("control"))[0])
+            rounds.append(turns.rounds)
         right = float(np.mean([item == expected for item in said]))
         called = float(np.mean([item != "indistinguishable" for item in said]))
         needed = "at most 5 %" if factor == 1 else "at least 80 %"

@@ -4,7 +4,7 @@
 
 Peers: torch eager, torch.compile, ONNX Runtime as it comes, ONNX Runtime static int8 as its documentation shows,
 OpenVINO as it comes (bf16 on CPUs that have it), NNCF int8 on OpenVINO. All are timed in fresh processes in
-interleaved blocks (_race.py), each through its own API's fastest plain call with inputs prepared beforehand. The error
+interleaved blocks (_turns.py), each through its own API's fastest plain call with inputs prepared beforehand. The error
 is the relative L2 distance of all outputs from torch eager's in fp32.
 
 Where ExecuTorch or LiteRT is installed, a row each shows what edgekit picks on it (targets cpu-executorch, cpu-litert):
@@ -30,7 +30,7 @@ from typing import Any
 
 import _models
 import numpy as np
-from _race import Contender, race, ratio, serve
+from _turns import Peer, ratio, serve, take_turns
 
 from edgekit.errors import EdgekitError
 
@@ -256,8 +256,8 @@ def row(
             arguments |= {"path": str(picks.get(peer, ""))}
         else:
             arguments |= {"path": str(files[peer]), "threads": threads}
-        contenders.append(Contender(peer, kind, arguments, failure=failed.get(peer)))
-    race(
+        contenders.append(Peer(peer, kind, arguments, failure=failed.get(peer)))
+    take_turns(
         contenders,
         Path(__file__),
         rounds=options.rounds,
@@ -273,7 +273,7 @@ def summarize(
     threads: int,
     chosen: dict[str, str],
     export_s: float,
-    contenders: list[Contender],
+    contenders: list[Peer],
     subject: _models.Subject,
 ) -> dict[str, Any]:
     by_name = {item.name: item for item in contenders}

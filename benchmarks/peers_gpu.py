@@ -37,7 +37,7 @@ import _gpu_models
 import numpy as np
 import onnx_ir as ir
 import torch
-from _race import Contender, ratio
+from _turns import Peer, ratio
 from numpy.typing import NDArray
 
 from edgekit import plugins
@@ -49,6 +49,7 @@ from edgekit.pipeline.tuning import choices, explore
 from edgekit.sources.load import load_source
 from edgekit.target.load import load_target
 from edgekit.target.profile import Candidate
+from edgekit.target.toolchain import Toolchain, steps
 
 MAX_ERROR = 1e-2
 LIMITS = {1: 0.9, 16: 1.0}
@@ -62,9 +63,9 @@ Call = Callable[[], object]
 
 @dataclass
 class Opened:
-    """Somebody ready to race."""
+    """Somebody ready to take turns."""
 
-    contender: Contender
+    contender: Peer
     call: Call  # the hot call on the first input; returns when the GPU is done
     error: float
     detail: str = ""
@@ -94,7 +95,7 @@ def shared_graph(subject: _gpu_models.Subject, folder: Path) -> ir.Model:
     if not path.exists():
         target = load_target("desktop-gpu")
         exported = to_graph(load_source((subject.module, subject.inputs[0])), target.export.opset)
-        graph, _ = run_passes(exported, target.passes, PassContext(runtime="onnxruntime_cuda", workdir=folder))
+        graph, _ = run_passes(exported, steps(target.passes), PassContext(runtime="onnxruntime_cuda", workdir=folder))
         ir.save(graph, path, external_data="graph.onnx.data")
     return ir.load(path)
 
@@ -155,7 +156,7 @@ class Bench:
             for _ in range(3):  # reduce-overhead records its graph at the second or third
                 callee(*inputs[0])
             got = [callee(*sample).double().cpu().numpy() for sample in inputs]
-        return Opened(Contender(name, "torch", {}), call, self.error(got), str(self.half).removeprefix("torch."))
+        return Opened(Peer(name, "torch", {}), call, self.error(got), str(self.half).removeprefix("torch."))
 
     def onnxruntime(self) -> Opened:
         """The float16 module's export with default session options; tensors on the GPU, so no copies are timed."""
@@ -178,7 +179,7 @@ class Bench:
         for name, tensor in zip(names, inputs[0], strict=True):
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(tensor.numpy(), self.device.type, 0))
         binding.bind_output(output, self.device.type)
-        return Opened(Contender(PLAIN, "", {}), lambda: session.run_with_iobinding(binding), self.error(got))
+        return Opened(Peer(PLAIN, "", {}), lambda: session.run_with_iobinding(binding), self.error(got))
 
     # ── edgekit: its passes, its adapter, its search over session options ────────────────────────────────────────────
 
@@ -200,7 +201,7 @@ class Bench:
                 continue
             if engine == "onnxruntime":  # a stand-in, with the options that it knows
                 candidate = replace(candidate, runtime=engine, options={}, tune={"threads": (0,)})
-            model, _ = run_passes(clone(graph), candidate.passes, context)
+            model, _ = run_passes(clone(graph), steps(candidate.passes), context)
             operators = {node.op_type for node in model.graph}
             folder = self.folder / candidate.name.replace(" ", "-")
             folder.mkdir(exist_ok=True)
@@ -237,7 +238,7 @@ class Bench:
                 found.append((taken_s, options, error))
                 return taken_s
 
-            explore(choices(candidate, None, (0,), operators), measure)
+            explore(choices(Toolchain(candidate), None, (0,), operators), measure)
             for taken_s, options, error in found:
                 if best is None or taken_s < best[0]:
                     best = (taken_s, artifact, candidate, options, error)
@@ -247,7 +248,7 @@ class Bench:
         session = runtime.open(artifact, runtime.Options(**options))
         changed = [f"{key}={value}" for key, value in options.items() if value != candidate.tune.get(key, (value,))[0]]
         detail = " ".join([candidate.name, *changed])
-        return Opened(Contender(PICK, "", {}), session.bind(feeds[0]), error, detail, session.close, tried)
+        return Opened(Peer(PICK, "", {}), session.bind(feeds[0]), error, detail, session.close, tried)
 
 
 def median_s(call: Call, seconds: float) -> float:

@@ -1,7 +1,7 @@
 """The pages that are written from the code: every command, the Python API, every error, the JSON of every command.
 
 `docs/hooks.py` calls this while the site is built; `python docs/from_code.py commands.md` prints a page. It needs the
-core of edgekit alone: click and numpy.
+core of edgekit alone: click, numpy and packaging.
 """
 
 from __future__ import annotations

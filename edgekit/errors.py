@@ -1,6 +1,10 @@
 """What can go wrong, one class a stage, each with the exit code that scripts rely on.
 
-A message says what is wrong, what was got, what is allowed and how to fix it:
+A message says what is wrong, what was got, what is allowed and how to fix it. ``what`` is one clause without a full
+stop, since it is put together with others ("target 'x': …", a table's row), and so are details, notes and reasons.
+``fix`` is whole sentences, each with its full stop or question mark; it may end with what is to be copied (a command
+line, an option, code, an address) after a colon or in brackets, which has no full stop. `tests/test_messages.py` holds
+it. Printed, they are one line:
 
 >>> str(UsageError("target 'jetsen' is not known", fix="Did you mean 'jetson'? (edgekit targets list)"))
 "target 'jetsen' is not known. Did you mean 'jetson'? (edgekit targets list)"
@@ -17,8 +21,8 @@ class EdgekitError(Exception):
 
     Args:
         what: one line: what is wrong, with the values that made it so. No full stop.
-        details: further lines, one fact each (nodes, layers, samples).
-        fix: one line: what the user can do about it.
+        details: further lines, one fact each (nodes, layers, samples). No full stop.
+        fix: one line: what the user can do about it. Whole sentences, or a command after a colon.
     """
 
     exit_code = 1
@@ -100,4 +104,4 @@ def suggestion(got: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.6)
     if near:
         return f"Did you mean '{near[0]}'?"
-    return f"Allowed: {', '.join(names)}." if names else "There is none to choose from."
+    return f"Allowed: {', '.join(names)}." if names else "There are none to choose from."

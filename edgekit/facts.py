@@ -69,6 +69,11 @@ class AsksForSamples(Protocol):
         ...
 
 
+def writes_programs(exporter: object) -> bool:
+    """Whether an exporter converts PyTorch programs (`exporters.ProgramExporter`) and not graphs."""
+    return callable(getattr(exporter, "write_program", None))
+
+
 def exporter_facts(exporter: type[Any]) -> ExporterFacts:
     """What an exporter states.
 

@@ -32,7 +32,7 @@ def _spec(value: ir.Value) -> TensorSpec:
         raise SourceError(f"'{name}' is a {value.type}; edgekit feeds and reads tensors only")
     if value.dtype is None or value.shape is None:
         missing = "dtype" if value.dtype is None else "rank"
-        raise SourceError(f"the graph does not tell the {missing} of '{name}'", fix="Run the pass infer_shapes first.")
+        raise SourceError(f"the graph does not state the {missing} of '{name}'", fix="Run the pass infer_shapes first.")
     shape = tuple(
         dim if isinstance(dim, int) else dim.value or f"{name}.{axis}" for axis, dim in enumerate(value.shape)
     )

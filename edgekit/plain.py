@@ -16,6 +16,11 @@ def to_json(value: Any) -> str:
     return json.dumps(plain(value), indent=2, allow_nan=False)
 
 
+def finite(value: float | None) -> float | None:
+    """``value``, or None where it is not finite: equal outputs have an infinite signal-to-noise ratio."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def plain(value: Any) -> Any:
     """``value`` made of dicts, lists, strings, numbers, booleans and None only.
 
@@ -25,7 +30,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, str, int)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

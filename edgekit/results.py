@@ -10,6 +10,7 @@ from typing import Any, cast
 from .contracts import PassRecord, Tolerance
 from .json_output import common, export
 from .measure.statistics import Estimate, Samples
+from .plain import finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,15 @@ class ParityReport:
         """As in `export --json`. An infinite SQNR (equal outputs) is null."""
         return {
             "passed": self.passed,
-            "max_abs": _finite(self.max_abs),
-            "rel_l2": _finite(self.rel_l2),
-            "sqnr_db": _finite(self.sqnr_db),
+            "max_abs": finite(self.max_abs),
+            "rel_l2": finite(self.rel_l2),
+            "sqnr_db": finite(self.sqnr_db),
             "samples": self.samples,
             "tolerance": cast("common.Tolerance", self.tolerance.to_json()),
             "reference": self.reference,
             "misses": list(self.misses),
             "outputs": {
-                name: cast("common.OutputError", {key: _finite(v) for key, v in row.items()})
+                name: cast("common.OutputError", {key: finite(v) for key, v in row.items()})
                 for name, row in self.outputs.items()
             },
         }
@@ -91,6 +92,23 @@ class MetricReport:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """The main memory that the picked candidate needs, beside what its target has."""
+
+    limit_bytes: int  # the target's [limits] memory_bytes
+    peak_rss_bytes: int | None  # of a process that runs it, engine and all
+    not_checked: str | None  # why the peak is not known; None: it is, and within the limit
+
+    def to_json(self) -> export.Memory:
+        """As in `export --json`."""
+        return {
+            "limit_bytes": self.limit_bytes,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "not_checked_because": self.not_checked,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateResult:
     """One way to ship the model, as built, checked and measured."""
 
@@ -109,6 +127,7 @@ class CandidateResult:
     rejected: str | None = None  # why it cannot be picked; None: it could be
     note: str | None = None  # what else is worth knowing ("slower than fp32")
     checked_with: str | None = None  # the runtime that checked it in place of its own; None: its own did
+    peak_rss_bytes: int | None = None  # of a process that runs it; None: the target has no limit, or not known
 
     def to_json(self) -> export.Candidate:
         """As in `export --json`."""
@@ -127,6 +146,7 @@ class CandidateResult:
             "rejected": self.rejected,
             "note": self.note,
             "checked_with": self.checked_with,
+            "peak_rss_bytes": self.peak_rss_bytes,
         }
 
 
@@ -151,6 +171,7 @@ class ExportResult:
     graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes
     self_test: str = ""
     device: Mapping[str, Any] | None = None  # where candidates were checked and measured: `measure.machine.describe`
+    memory: MemoryReport | None = None  # None: the target states no limit
     emulated: str | None = None  # what stood for the device in every check; None: the device itself
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)  # candidate → raw latencies
 
@@ -178,6 +199,7 @@ class ExportResult:
             "measured": self.measured is None,
             "not_measured_because": self.measured,
             "emulated": self.emulated,
+            "memory": self.memory.to_json() if self.memory else None,
             "metric": pick.metric.to_json() if pick.metric else None,
             "calibration": None if self.calibration is None else cast("export.Calibration", dict(self.calibration)),
             "passes": [
@@ -194,11 +216,6 @@ def _interval(value: Estimate) -> common.Interval:
     return {"value": value.value, "low": value.low, "high": value.high}
 
 
-def _finite(value: float) -> float | None:
-    """JSON has no infinity: equal outputs have an infinite SQNR, told as null."""
-    return value if value - value == 0 else None
-
-
 @dataclass(frozen=True, slots=True)
 class SameGraph:
     """How far an engine is from ONNX Runtime's CPU kernels on the same graph, the worst output over all samples."""
@@ -211,4 +228,4 @@ class SameGraph:
 
     def to_json(self) -> export.SameGraph:
         """As in `export --json`; an infinite SQNR (equal outputs) is null."""
-        return cast("export.SameGraph", {**asdict(self), "sqnr_db": _finite(self.sqnr_db)})
+        return cast("export.SameGraph", {**asdict(self), "sqnr_db": finite(self.sqnr_db)})

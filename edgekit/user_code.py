@@ -61,7 +61,7 @@ def find(target: str, what: str) -> tuple[Callable[..., Any], str]:
         raise SourceError(
             f"'{target}' does not say what to call: name {what}",
             details=[f"{head}:{name}" for name in offers],
-            fix=f"For example {head}:{offers[0]}" if offers else f"{head} defines no function",
+            fix=f"For example: {head}:{offers[0]}" if offers else f"{head} defines no function.",
         )
     if not hasattr(module, attribute):
         raise SourceError(f"{head} has no '{attribute}'", fix=suggestion(attribute, offers))
@@ -127,7 +127,7 @@ def arguments(spec: str, query: str, function: Callable[..., Any]) -> dict[str, 
         except (ValueError, SyntaxError):
             given[key] = text
     if query and not given:
-        raise UsageError(f"'{spec}': '{query}' has not the form key=value&key=value")
+        raise UsageError(f"'{spec}': '{query}' does not have the form key=value&key=value")
     try:
         signature = inspect.signature(function)
     except ValueError:  # a builtin without one
@@ -147,7 +147,7 @@ def arguments(spec: str, query: str, function: Callable[..., Any]) -> dict[str, 
         main = spec.partition("?")[0]
         raise UsageError(
             f"'{spec}': the factory needs {', '.join(missing)}",
-            fix=f"Give it: '{main}?{'&'.join(name + '=…' for name in missing)}'",
+            fix=f"Give it, as in '{main}?{'&'.join(name + '=…' for name in missing)}'.",
         )
     return given
 

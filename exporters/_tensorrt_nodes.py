@@ -18,7 +18,7 @@ from . import _tensorrt_operators as known
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Breach:
     """Why, and what to do about it."""
 
     rule: str
@@ -26,11 +26,11 @@ class Refusal:
     fix: str
 
 
-def check(node: ir.Node, oldest: tuple[int, int]) -> Iterator[Refusal]:
+def check(node: ir.Node, oldest: tuple[int, int]) -> Iterator[Breach]:
     """What TensorRT from version ``oldest`` on would refuse of a node."""
     version = ".".join(map(str, oldest))
     if node.domain not in ("", "ai.onnx"):
-        yield Refusal(
+        yield Breach(
             "operator",
             f"operators of '{node.domain}' are ONNX Runtime's or a vendor's own, TensorRT's parser does not have it",
             "Export with ONNX's own operators: leave out the pass that made it",
@@ -38,20 +38,20 @@ def check(node: ir.Node, oldest: tuple[int, int]) -> Iterator[Refusal]:
         return
     name = node.op_type
     if name in known.QUANTIZED_OPERATORS:
-        yield Refusal(
+        yield Breach(
             "quantization",
             "TensorRT takes no integer arithmetic written out, nor scales computed at run time",
             "Quantize statically, by QuantizeLinear and DequantizeLinear: the pass quantize_static",
         )
         return
     if name not in known.TYPES:
-        yield Refusal("operator", "TensorRT's parser does not have it", "Rewrite the module with other operators")
+        yield Breach("operator", "TensorRT's parser does not have it", "Rewrite the module with other operators")
         return
     since = known.SINCE.get(name, (0, 0))
     if since > oldest:
         first = ".".join(map(str, since))
         fix = "Let the exporter decompose it, or state tensorrt_min in the target's export_options"
-        yield Refusal("operator", f"TensorRT has it since {first}, the target has {version}", fix)
+        yield Breach("operator", f"TensorRT has it since {first}, the target has {version}", fix)
     yield from _types(node)
     yield from _constants(node)
     if name in _SPECIAL:
@@ -63,7 +63,7 @@ def is_quantizing(node: ir.Node) -> bool:
     return node.op_type in ("QuantizeLinear", "DequantizeLinear")
 
 
-def _types(node: ir.Node) -> Iterator[Refusal]:
+def _types(node: ir.Node) -> Iterator[Breach]:
     place = 1 if node.op_type in ("Where", "If", "Loop") else 0
     if node.op_type in ("If", "Loop", "DequantizeLinear", "ConstantOfShape", "Range") or place >= len(node.inputs):
         return
@@ -77,47 +77,47 @@ def _types(node: ir.Node) -> Iterator[Refusal]:
     if value.dtype == ir.DataType.UINT8:  # told by the tensor
         return
     names = ", ".join(sorted(item.name.lower() for item in allowed))
-    yield Refusal("type", f"it takes {names}, got {value.dtype.name.lower()}", "Cast its input")
+    yield Breach("type", f"it takes {names}, got {value.dtype.name.lower()}", "Cast its input")
 
 
-def _constants(node: ir.Node) -> Iterator[Refusal]:
+def _constants(node: ir.Node) -> Iterator[Breach]:
     for place in known.CONSTANT_INPUTS.get(node.op_type, ()):
         value = node.inputs[place] if place < len(node.inputs) else None
         if value is not None and _array(value) is None:
-            yield Refusal(
+            yield Breach(
                 "constant",
                 f"its input {place} ('{value.name}') must be a constant, and is computed",
                 "Make it a constant of the module, or run the pass fold_constants",
             )
 
 
-def _quantize(node: ir.Node) -> Iterator[Refusal]:
+def _quantize(node: ir.Node) -> Iterator[Breach]:
     scale, zero = (node.inputs[place] if place < len(node.inputs) else None for place in (1, 2))
     factors = _array(scale)
     if factors is None:
-        yield Refusal("quantization", "its scale is computed; TensorRT wants constants", _STATIC)
+        yield Breach("quantization", "its scale is computed; TensorRT wants constants", _STATIC)
     elif not (np.isfinite(factors.astype(np.float64)) & (factors.astype(np.float64) > 0)).all():
-        yield Refusal("quantization", "its scales must be positive and finite", "Calibrate anew")
+        yield Breach("quantization", "its scales must be positive and finite", "Calibrate again")
     per_axis = factors is not None and factors.size > 1
     if per_axis and node.op_type == "QuantizeLinear" and _array(node.inputs[0]) is None:
-        yield Refusal("quantization", "activations are quantized with one scale for the whole tensor", _STATIC)
+        yield Breach("quantization", "activations are quantized with one scale for the whole tensor", _STATIC)
     in_blocks = (ir.DataType.INT4, ir.DataType.FLOAT4E2M1, ir.DataType.FLOAT8E4M3FN)
     if _integer(node, "block_size") and _dtype(node) not in in_blocks:
-        yield Refusal("quantization", "blocks are for 4 bits and float8 alone", _STATIC)
+        yield Breach("quantization", "blocks are for 4 bits and float8 alone", _STATIC)
     dtype = _dtype(node)
     if dtype == ir.DataType.UINT8:
         reason = "uint8 would be read as int8, so that half of the range saturates"
-        yield Refusal("quantization", reason, 'Quantize to int8: activations = "int8", symmetric = true')
+        yield Breach("quantization", reason, 'Quantize to int8: activations = "int8", symmetric = true')
     elif dtype == ir.DataType.INT32:
-        yield Refusal("quantization", "a bias in int32 cannot be dequantized", 'Leave it in float: bias = "float"')
+        yield Breach("quantization", "a bias in int32 cannot be dequantized", 'Leave it in float: bias = "float"')
     elif dtype is not None and dtype not in known.TYPES["DequantizeLinear"]:
-        yield Refusal("quantization", f"{dtype.name.lower()} is no type that TensorRT quantizes to", _STATIC)
+        yield Breach("quantization", f"{dtype.name.lower()} is not a type that TensorRT quantizes to", _STATIC)
     offsets = _array(zero)
     if zero is not None and offsets is None:
-        yield Refusal("quantization", "its zero point is computed; TensorRT wants 0", _STATIC)
+        yield Breach("quantization", "its zero point is computed; TensorRT wants 0", _STATIC)
     elif offsets is not None and offsets.astype(np.float32).any() and dtype != ir.DataType.UINT8:
         worst = offsets.reshape(-1)[np.abs(offsets.astype(np.float32)).argmax()]
-        yield Refusal("quantization", f"its zero point is {worst}, TensorRT takes 0 alone", "Use symmetric = true")
+        yield Breach("quantization", f"its zero point is {worst}, TensorRT takes 0 alone", "Use symmetric = true")
 
 
 _STATIC = 'Quantize by the pass quantize_static with activations = "int8", symmetric = true, bias = "float"'
@@ -133,60 +133,58 @@ def _dtype(node: ir.Node) -> ir.DataType | None:
     return None
 
 
-def _pool(node: ir.Node) -> Iterator[Refusal]:
+def _pool(node: ir.Node) -> Iterator[Breach]:
     kernel = _integers(node, "kernel_shape")
     if len(kernel) > 3:
-        yield Refusal(
-            "attribute", f"pooling over {len(kernel)} dimensions; TensorRT takes up to 3", "Reshape around it"
-        )
+        yield Breach("attribute", f"pooling over {len(kernel)} dimensions; TensorRT takes up to 3", "Reshape around it")
     if any(size != 1 for size in _integers(node, "dilations")):
-        yield Refusal("attribute", "pooling with dilations", "Leave dilation at 1")
+        yield Breach("attribute", "pooling with dilations", "Leave dilation at 1")
     if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
-        yield Refusal("output", "the indices of the maxima are not available", "Do without return_indices")
+        yield Breach("output", "the indices of the maxima are not available", "Do without return_indices")
 
 
-def _lp_pool(node: ir.Node) -> Iterator[Refusal]:
+def _lp_pool(node: ir.Node) -> Iterator[Breach]:
     yield from _pool(node)
     if _integer(node, "p", 2) not in (1, 2):
-        yield Refusal("attribute", f"p must be 1 or 2, got {_integer(node, 'p', 2)}", "Use another norm")
+        yield Breach("attribute", f"p must be 1 or 2, got {_integer(node, 'p', 2)}", "Use another norm")
 
 
-def _mod(node: ir.Node) -> Iterator[Refusal]:
+def _mod(node: ir.Node) -> Iterator[Breach]:
     value = node.inputs[0]
     if value is not None and value.dtype in known.FLOATS and not _integer(node, "fmod"):
-        yield Refusal("attribute", "the remainder of floats needs fmod = 1", "Use torch.fmod")
+        yield Breach("attribute", "the remainder of floats needs fmod = 1", "Use torch.fmod")
 
 
-def _range(node: ir.Node) -> Iterator[Refusal]:
+def _range(node: ir.Node) -> Iterator[Breach]:
     dtype = node.outputs[0].dtype
     if dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
-        yield Refusal("type", f"it counts in float32, int32 or int64, got {dtype.name.lower()}", "Count in float32")
+        yield Breach("type", f"it counts in float32, int32 or int64, got {dtype.name.lower()}", "Count in float32")
 
 
-def _attention(node: ir.Node) -> Iterator[Refusal]:
+def _attention(node: ir.Node) -> Iterator[Breach]:
     yield from _first_output_only(node)
     softcap = node.attributes.get("softcap")
     if softcap is not None and float(softcap.value):
-        yield Refusal("attribute", "softcap is not supported", "Write the attention out")
+        yield Breach("attribute", "softcap is not supported", "Write the attention out")
 
 
-def _first_output_only(node: ir.Node) -> Iterator[Refusal]:
+def _first_output_only(node: ir.Node) -> Iterator[Breach]:
     for output in node.outputs[1:]:
         if output.uses() or output.is_graph_output():
-            yield Refusal("output", f"only its first output is available, '{output.name}' is read", "Compute it apart")
+            yield Breach("output", f"only its first output is available, '{output.name}' is read", "Compute it apart")
 
 
-def _recurrent(node: ir.Node) -> Iterator[Refusal]:
+def _recurrent(node: ir.Node) -> Iterator[Breach]:
     names = [item.decode() if isinstance(item, bytes) else str(item) for item in _values(node, "activations")]
     half = len(names) // 2
     if _text(node, "direction", "forward") == "bidirectional" and names[:half] != names[half:]:
-        yield Refusal("attribute", "both directions must have the same activations", "Use one set of activations")
+        yield Breach("attribute", "both directions must have the same activations", "Use one set of activations")
     for attribute in ("input_forget", "layout"):
         if _integer(node, attribute):
-            yield Refusal("attribute", f"'{attribute}' must be 0", "Use PyTorch's own LSTM, GRU or RNN")
+            yield Breach("attribute", f"'{attribute}' must be 0", "Use PyTorch's own LSTM, GRU or RNN")
 
 
-def _resize(node: ir.Node) -> Iterator[Refusal]:
+def _resize(node: ir.Node) -> Iterator[Breach]:
     modes = {
         "mode": ("nearest", "linear"),
         "coordinate_transformation_mode": (
@@ -198,70 +196,70 @@ def _resize(node: ir.Node) -> Iterator[Refusal]:
         got = _text(node, attribute, allowed[0])
         # Cubic interpolation came after the matrix: TensorRT has it since 8.6.
         if got not in allowed and not (attribute == "mode" and got == "cubic"):
-            yield Refusal("attribute", f"{attribute} '{got}' is not one of {', '.join(allowed)}", "Use another mode")
+            yield Breach("attribute", f"{attribute} '{got}' is not one of {', '.join(allowed)}", "Use another mode")
     axes, value = _integers(node, "axes"), node.inputs[0]
     by_scales = len(node.inputs) > 2 and node.inputs[2] is not None and not (len(node.inputs) > 3 and node.inputs[3])
     if axes and by_scales and axes != list(range(_rank(value) or len(axes))):
-        yield Refusal("attribute", f"scales for the axes {axes} alone", "Give a scale for each axis, or sizes")
+        yield Breach("attribute", f"scales for the axes {axes} alone", "Give a scale for each axis, or sizes")
     if _integer(node, "antialias"):
-        yield Refusal("attribute", "antialiasing is not supported", "Use antialias=False")
+        yield Breach("attribute", "antialiasing is not supported", "Use antialias=False")
 
 
-def _top_k(node: ir.Node) -> Iterator[Refusal]:
+def _top_k(node: ir.Node) -> Iterator[Breach]:
     if not _integer(node, "sorted", 1):
-        yield Refusal("attribute", "it must sort what it finds", "Use sorted=True")
+        yield Breach("attribute", "it must sort what it finds", "Use sorted=True")
     count = _array(node.inputs[1]) if len(node.inputs) > 1 else None
     if count is not None and int(count.reshape(-1)[0]) >= _TOP_K:
-        yield Refusal("attribute", f"k must be less than {_TOP_K}, got {int(count.reshape(-1)[0])}", "Take fewer")
+        yield Breach("attribute", f"k must be less than {_TOP_K}, got {int(count.reshape(-1)[0])}", "Take fewer")
 
 
 _TOP_K = 3840
 
 
-def _scatter(node: ir.Node) -> Iterator[Refusal]:
+def _scatter(node: ir.Node) -> Iterator[Breach]:
     reduction = _text(node, "reduction", "none")
     if reduction != "none":
-        yield Refusal("attribute", f"reduction '{reduction}' is not supported", "Scatter without a reduction")
+        yield Breach("attribute", f"reduction '{reduction}' is not supported", "Scatter without a reduction")
 
 
-def _training(node: ir.Node) -> Iterator[Refusal]:
+def _training(node: ir.Node) -> Iterator[Breach]:
     fed = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
     mode = _array(fed)
     if fed is not None and mode is None:
-        yield Refusal("constant", "training_mode must be a constant", "Call model.eval() before exporting")
+        yield Breach("constant", "training_mode must be a constant", "Call model.eval() before exporting")
     if _integer(node, "training_mode") or (mode is not None and bool(mode.any())):
-        yield Refusal("attribute", "it is in training mode", "Call model.eval() before exporting")
+        yield Breach("attribute", "it is in training mode", "Call model.eval() before exporting")
 
 
-def _constant_node(node: ir.Node) -> Iterator[Refusal]:
+def _constant_node(node: ir.Node) -> Iterator[Breach]:
     for name in ("sparse_value", "value_string", "value_strings"):
         if name in node.attributes:
-            yield Refusal("attribute", f"'{name}' is not supported", "Use a dense tensor of numbers")
+            yield Breach("attribute", f"'{name}' is not supported", "Use a dense tensor of numbers")
 
 
-def _grid_sample(node: ir.Node) -> Iterator[Refusal]:
+def _grid_sample(node: ir.Node) -> Iterator[Breach]:
     rank = _rank(node.inputs[0])
     if rank is not None and rank != 4:
-        yield Refusal("rank", f"it takes 4 dimensions, got {rank}", "Fold one dimension into the batch")
+        yield Breach("rank", f"it takes 4 dimensions, got {rank}", "Fold one dimension into the batch")
 
 
-def _eye_like(node: ir.Node) -> Iterator[Refusal]:
+def _eye_like(node: ir.Node) -> Iterator[Breach]:
     value = node.inputs[0]
     if value is not None and value.shape is not None and not all(isinstance(dim, int) for dim in value.shape):
-        yield Refusal("shape", "its size must be known when the plan is built", "Use fixed shapes")
+        yield Breach("shape", "its size must be known when the plan is built", "Use fixed shapes")
 
 
-def _if(node: ir.Node) -> Iterator[Refusal]:
+def _if(node: ir.Node) -> Iterator[Breach]:
     branches = [item.as_graph() for item in node.attributes.values() if item.type == ir.AttributeType.GRAPH]
     for outputs in zip(*(graph.outputs for graph in branches), strict=False):
         ranks = {_rank(value) for value in outputs} - {None}
         if len(ranks) > 1:
             told = " and ".join(map(str, sorted(rank for rank in ranks if rank is not None)))
             reason = f"its branches give outputs of {told} dimensions; they must have the same"
-            yield Refusal("control flow", reason, "Give both branches one shape")
+            yield Breach("control flow", reason, "Give both branches one shape")
 
 
-def _loop(node: ir.Node) -> Iterator[Refusal]:
+def _loop(node: ir.Node) -> Iterator[Breach]:
     body = node.attributes["body"].as_graph() if "body" in node.attributes else None
     if body is None:
         return
@@ -269,24 +267,24 @@ def _loop(node: ir.Node) -> Iterator[Refusal]:
     for before, after in zip(body.inputs[2:], body.outputs[1:], strict=False):
         if before.shape is not None and after.shape is not None and before.shape != after.shape:
             reason = f"'{before.name}' changes its shape from one turn to the next"
-            yield Refusal("control flow", reason, "Keep what a loop carries in a buffer of fixed size")
+            yield Breach("control flow", reason, "Keep what a loop carries in a buffer of fixed size")
     if len(node.outputs) > carried and (node.inputs[0] is None or _array(node.inputs[0]) is None):
         reason = "it collects one value a turn, and the number of turns is not known when the plan is built"
-        yield Refusal("control flow", reason, "Loop a fixed number of times, or write into a buffer of fixed size")
+        yield Breach("control flow", reason, "Loop a fixed number of times, or write into a buffer of fixed size")
 
 
-def check_dla(node: ir.Node) -> Iterator[Refusal]:
+def check_dla(node: ir.Node) -> Iterator[Breach]:
     """What a DLA does not take of a node. Source: NVIDIA, "DLA Supported Layers and Restrictions"."""
     fallback = "Allow the GPU for it (gpu_fallback = true), or use a candidate without the DLA"
     if is_quantizing(node):
         return
     if node.op_type not in known.DLA_OPERATORS:
-        yield Refusal("dla-operator", "the DLA does not have it", fallback)
+        yield Breach("dla-operator", "the DLA does not have it", fallback)
         return
     for name, limit in (("kernel_shape", known.DLA_MAX_KERNEL), ("strides", known.DLA_MAX_STRIDE)):
         sizes = _integers(node, name)
         if node.op_type in ("Conv", "ConvTranspose") and (len(sizes) > 2 or any(size > limit for size in sizes)):
-            yield Refusal("dla-size", f"{name} {sizes}: the DLA takes two dimensions, each up to {limit}", fallback)
+            yield Breach("dla-size", f"{name} {sizes}: the DLA takes two dimensions, each up to {limit}", fallback)
     for value in node.outputs:
         sizes = [dim for dim in value.shape or () if isinstance(dim, int)]
         if sizes and (sizes[0] > known.DLA_MAX_BATCH or any(size > known.DLA_MAX_SIZE for size in sizes[1:])):
@@ -294,10 +292,10 @@ def check_dla(node: ir.Node) -> Iterator[Refusal]:
                 f"'{value.name}' is {'x'.join(map(str, sizes))}: the DLA takes a batch up to {known.DLA_MAX_BATCH} and "
                 f"other dimensions up to {known.DLA_MAX_SIZE}"
             )
-            yield Refusal("dla-size", reason, fallback)
+            yield Breach("dla-size", reason, fallback)
 
 
-_SPECIAL: dict[str, Callable[[ir.Node], Iterator[Refusal]]] = {
+_SPECIAL: dict[str, Callable[[ir.Node], Iterator[Breach]]] = {
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _quantize,
     "AveragePool": _pool,

@@ -23,14 +23,14 @@ _TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Answer:
     """What the parser says."""
 
     parser: str  # "TensorRT-RTX 1.7.1's parser"
     refusals: tuple[str, ...]  # one line a node; empty: it takes the graph
 
 
-def ask(model: Path) -> Verdict | None:
+def ask(model: Path) -> Answer | None:
     """Let the parser read an ONNX file; None where it is not installed, or crashes on it."""
     if not any(find_spec(name) is not None for name in PACKAGES):
         return None
@@ -44,7 +44,7 @@ def ask(model: Path) -> Verdict | None:
         f"{item['operator']}  ({item['node']})  {item['words']}" if item["operator"] else item["words"]
         for item in refusals
     )
-    return Verdict(f"TensorRT-RTX {answer['version']}'s parser", lines)
+    return Answer(f"TensorRT-RTX {answer['version']}'s parser", lines)
 
 
 def _main(model: Path) -> None:

@@ -123,37 +123,37 @@ def _size(model: ir.Model, plan: Plan) -> Iterator[Finding]:
         )
 
 
-def _tensors(node: ir.Node, ends: set[ir.Value]) -> Iterator[nodes.Refusal]:
+def _tensors(node: ir.Node, ends: set[ir.Value]) -> Iterator[nodes.Breach]:
     """Types and ranks of what a node reads and writes. Each tensor is told at the node that makes it."""
     constants = [value for value in node.inputs if value is not None and value.is_initializer()]
     fed = [value for value in node.inputs if value is not None and value in ends and value.producer() is None]
     for value in (*constants, *fed, *node.outputs):
         if value.type is not None and not isinstance(value.type, ir.TensorType):
-            yield nodes.Refusal("type", f"'{value.name}' is a {value.type}, TensorRT has tensors only", _PLAIN)
+            yield nodes.Breach("type", f"'{value.name}' is a {value.type}, TensorRT has tensors only", _PLAIN)
             continue
         dtype = value.dtype
         if dtype == ir.DataType.DOUBLE:
             fix = "Use float32: model.float(), and float32 constants"
-            yield nodes.Refusal("type", f"'{value.name}' is float64, which TensorRT would round to float32", fix)
+            yield nodes.Breach("type", f"'{value.name}' is float64, which TensorRT would round to float32", fix)
         elif dtype == ir.DataType.UINT8:
             if node.op_type not in ("Cast", "CastLike") and not nodes.is_quantizing(node):
                 fix = "Cast it to int32 or float right behind the input"
-                yield nodes.Refusal("type", f"'{value.name}' is uint8, which nothing but a Cast reads or makes", fix)
+                yield nodes.Breach("type", f"'{value.name}' is uint8, which nothing but a Cast reads or makes", fix)
         elif dtype is not None and dtype not in TENSOR_TYPES and not nodes.is_quantizing(node):
-            yield nodes.Refusal("type", f"'{value.name}' is {dtype.name.lower()}, which TensorRT does not have", _PLAIN)
+            yield nodes.Breach("type", f"'{value.name}' is {dtype.name.lower()}, which TensorRT does not have", _PLAIN)
         if value.shape is not None and len(value.shape) > MAX_RANK:
             fix = "Reshape it to fewer dimensions"
             rank = len(value.shape)
-            yield nodes.Refusal("rank", f"'{value.name}' has {rank} dimensions, TensorRT at most {MAX_RANK}", fix)
+            yield nodes.Breach("rank", f"'{value.name}' has {rank} dimensions, TensorRT at most {MAX_RANK}", fix)
 
 
 _PLAIN = "Use tensors of float32, float16, int32, int64 or bool"
 
 
-def _dla(node: ir.Node, plan: Plan) -> Iterator[nodes.Refusal]:
+def _dla(node: ir.Node, plan: Plan) -> Iterator[nodes.Breach]:
     if not plan.dla:
         return
     if plan.precision == "fp32" and node.op_type == "Conv":
-        yield nodes.Refusal("dla-type", "the DLA computes in float16 or int8", "Use a candidate in fp16")
+        yield nodes.Breach("dla-type", "the DLA computes in float16 or int8", "Use a candidate in fp16")
     if not plan.gpu_fallback:
         yield from nodes.check_dla(node)

@@ -64,16 +64,17 @@ class ExecuTorchPte:
             EngineError: executorch is missing, or refuses the program; with its own words.
             UsageError: static quantization without calibration data.
         """
-        from ..sources.capture import quiet
+        from ..quiet import TORCH, quiet
 
         assert source.program is not None
-        with quiet():
+        with quiet(*TORCH):
             try:
                 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
                 from executorch.exir import to_edge_transform_and_lower
             except ImportError as error:
                 raise EngineError(
-                    f"executorch is not installed or cannot be loaded: {error}", fix="pip install executorch"
+                    f"executorch is not installed or cannot be loaded: {error}",
+                    fix="Install it: pip install executorch",
                 ) from error
             program = _quantized(source, options, context) if options.quantize else source.program
             try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts import Artifact
 from ..errors import EngineError, UsageError
+from ..quiet import TORCH, quiet
 
 if TYPE_CHECKING:
     from ..context import PassContext
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 FILE = "model.tflite"
 _SIGNATURE = "serving_default"
 _INSTALL = "pip install litert-torch"
+_QUIETING = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # keep its C++ logs off the terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class LiteRtTflite:
         assert source.program is not None
         path = directory / FILE
         example = tuple(torch.from_numpy(source.example[spec.name]) for spec in source.inputs)
-        with _quiet():
+        with quiet(*TORCH, environment=_QUIETING):
             try:
                 import litert_torch
             except ImportError as error:
@@ -124,22 +124,6 @@ class _Samples:
         for index, feeds in enumerate(self._context.calibration()):
             yield {f"args_{place}": feeds[name] for place, name in enumerate(names)}
             self._context.progress.step(index + 1, self._context.calibration_samples, "litert: calibration")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep its progress and its C++ logs off the terminal."""
-    from ..sources.capture import quiet
-
-    quieting = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # read when its libraries load
-    added = [name for name in quieting if name not in os.environ]
-    os.environ.update({name: quieting[name] for name in added})
-    try:
-        with quiet():
-            yield
-    finally:
-        for name in added:
-            del os.environ[name]
 
 
 def _first_line(error: Exception) -> str:

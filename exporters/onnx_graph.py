@@ -62,7 +62,7 @@ def _raise_opset(source: Source, model: ir.Model, request: GraphRequest) -> None
     Raises:
         SourceError: the converter cannot do it.
     """
-    from ..sources.capture import quiet
+    from ..quiet import TORCH, quiet
 
     opset = model.opset_imports.get("")
     if opset is None or opset >= OLDEST_OPSET:
@@ -71,7 +71,7 @@ def _raise_opset(source: Source, model: ir.Model, request: GraphRequest) -> None
 
     wanted = max(request.opset, OLDEST_OPSET)
     try:
-        with quiet():
+        with quiet(*TORCH):
             version_converter.convert_version(model, wanted, fallback=True)
     except Exception as error:
         request.report.write_text(str(error), encoding="utf-8")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts import Artifact, Feeds
 from ..errors import EngineError, UsageError
+from ..quiet import quiet
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -115,7 +113,7 @@ def _quantize(converted: Any, model: ir.Model, options: IrOptions, context: Pass
         raise UsageError("int8 through NNCF needs calibration data", fix="Pass samples with --data.")
     transformer = options.model_type == "transformer" or (options.model_type == "auto" and has_attention(model))
     ignored = ignored_operations(converted, model, context.keep_float)
-    with _quiet_nncf() as words:
+    with quiet("nncf", environment={"NNCF_CI": "1"}) as words:  # no telemetry, no progress bars
         nncf = _import("nncf")
         advanced = nncf.AdvancedQuantizationParameters()
         if options.smooth_quant is not None:
@@ -203,32 +201,15 @@ def _restore_names(converted: Any, inputs: list[str], outputs: list[str]) -> Non
                 port.get_tensor().add_names({name})
 
 
-@contextlib.contextmanager
-def _quiet_nncf() -> Iterator[io.StringIO]:
-    """Keep NNCF's banner, progress bars and telemetry off the terminal; yields what it said."""
-    said = io.StringIO()
-    logger = logging.getLogger("nncf")
-    before = logger.level, os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"  # read when nncf is first imported: no telemetry
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            yield said
-    finally:
-        logger.setLevel(before[0])
-        if before[1] is None:
-            del os.environ["NNCF_CI"]
-        else:
-            os.environ["NNCF_CI"] = before[1]
-
-
 def _import(name: str) -> ModuleType:
     from importlib import import_module
 
     try:
         return import_module(name)
     except ImportError as error:
-        raise EngineError(f"{name} is not installed or cannot be loaded: {error}", fix=f"pip install {name}") from error
+        raise EngineError(
+            f"{name} is not installed or cannot be loaded: {error}", fix=f"Install it: pip install {name}"
+        ) from error
 
 
 def _last_line(error: Exception) -> str:

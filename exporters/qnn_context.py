@@ -64,7 +64,9 @@ class QnnContext:
             EngineError: onnxruntime-qnn is missing, or cannot compile the graph.
         """
         if not options.soc_model:
-            raise UsageError("a context binary is compiled for one SoC: state its 'soc_model'", fix="69: 8 Elite")
+            raise UsageError(
+                "a context binary is compiled for one SoC: state its 'soc_model'", fix="For the 8 Elite it is 69."
+            )
         with tempfile.TemporaryDirectory(prefix="edgekit-", dir=context.workdir, ignore_cleanup_errors=True) as folder:
             plain, _ = OnnxFile().write(model, Path(folder), precision, OnnxFile.Options(), context)
             placement, version = _compile(model, plain, directory / FILE, options, context)
@@ -141,7 +143,7 @@ def _uncompiled(model: ir.Model, folder: Path, asked: Mapping[str, Any], context
     return EngineError(
         f"the HTP's compiler cannot do {len(lines)} operator{'s' if len(lines) > 1 else ''} in this precision",
         details=lines,
-        fix=f"{'; '.join(hints) or 'Write it otherwise'}, or take another precision: --candidate.",
+        fix=f"{'; '.join(hints) or 'Rewrite it with other operators'}, or choose another precision with --candidate.",
     )
 
 

@@ -101,18 +101,18 @@ class TensorRtPlan:
             tensorrt_below=options.tensorrt_below,
         )
         (directory / RECIPE).write_bytes(recipe.dumps())
-        verdict = _tensorrt_parser.ask(artifact.path)
-        if verdict is not None and verdict.refusals:
+        answer = _tensorrt_parser.ask(artifact.path)
+        if answer is not None and answer.refusals:
             raise EngineError(
-                f"{verdict.parser} refuses the graph, and so would TensorRT, whose parser it shares",
-                details=verdict.refusals[:_SHOWN],
+                f"{answer.parser} refuses the graph, and so would TensorRT, whose parser it shares",
+                details=answer.refusals[:_SHOWN],
                 fix="Change the model, or use another target.",
             )
         done = {
             **info,
             "on_gpu": left_to_gpu(model) if options.dla_core is not None else None,
             "recipe": json.loads(recipe.dumps()),
-            "parsed_by": None if verdict is None else verdict.parser,
+            "parsed_by": None if answer is None else answer.parser,
             "plan": "not built here: the device builds it when it first opens the bundle",
         }
         return Artifact(artifact.path, self.format, precision, artifact.inputs, artifact.outputs), done

@@ -53,9 +53,9 @@ def _convert(program: torch.export.ExportedProgram, opset: int) -> tuple[ir.Mode
     """The graph, and the functional program (no operator writes in place) it was made from."""
     import torch
 
-    from ..sources.capture import quiet
+    from ..quiet import TORCH, quiet
 
-    with quiet():
+    with quiet(*TORCH):
         converted = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False)
     assert converted is not None and converted.exported_program is not None
     return converted.model, converted.exported_program
@@ -86,7 +86,7 @@ def _refuse_state(source: Source, program: torch.export.ExportedProgram) -> None
         names = ", ".join(f"'{_user_path(name, source)}'" for name in carried)
         raise SourceError(
             f"{source.spec} carries state from one call to the next in {names}, which a graph cannot",
-            fix="Take the state as an input of forward and return the new state as an output",
+            fix="Take the state as an input of forward and return the new state as an output.",
         )
 
 

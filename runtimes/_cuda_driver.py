@@ -153,7 +153,7 @@ def require(driver: Driver, engine: str, built_for: str, device_id: int = 0) -> 
     return driver.gpus[device_id]
 
 
-_NO_GPU = "This needs a machine with an NVIDIA GPU and its driver: nvidia-smi must list it."
+_NO_GPU = "This needs a machine with an NVIDIA GPU and its driver, which nvidia-smi lists."
 
 
 def _visible() -> str:

@@ -189,7 +189,7 @@ class OrtSession:
         native = self.native()
         if not hasattr(native, "get_provider_graph_assignment_info"):
             version = self._ort.__version__
-            return Placement(unknown=f"ONNX Runtime {version} does not tell where nodes run; 1.24 and later do")
+            return Placement(unknown=f"ONNX Runtime {version} does not say where nodes run; 1.24 and later do")
         try:
             parts = native.get_provider_graph_assignment_info()
         except RuntimeError as error:

@@ -148,7 +148,7 @@ class _Plans:
         elif isinstance(kept, _plan_cache.Refused):
             reason = kept.reason
         if reason is not None:
-            tell(f"the kept plan is not used, and built anew: {reason}")
+            tell(f"the kept plan cannot be used and is built again: {reason}")
         start = time.perf_counter()
         timings = folder / self._timings_name() if folder is not None and self._keeps_timings() else None
         plan = build_plan(self.trt, self.log, self.artifact.path, self.recipe, timings, self.runtime.configure)

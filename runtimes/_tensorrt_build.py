@@ -155,7 +155,7 @@ def configure(trt: Any, builder: Any, network: Any, config: Any, recipe: Recipe)
         profile = builder.create_optimization_profile()
         for name, shapes in recipe.profiles.items():
             if name not in known:
-                raise EngineError(f"the recipe has a profile for '{name}', which is no input of the model")
+                raise EngineError(f"the recipe has a profile for '{name}', which is not an input of the model")
             with engine_errors(f"TensorRT refuses the shapes of '{name}'"):
                 profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
         config.add_optimization_profile(profile)

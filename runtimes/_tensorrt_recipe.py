@@ -91,11 +91,11 @@ def read_recipe(folder: Path) -> Recipe:
     try:
         table = json.loads(path.read_bytes())
         if not isinstance(table, dict) or table.pop("schema", None) != SCHEMA:
-            raise ValueError(f"it has not schema {SCHEMA}")
+            raise ValueError(f"its schema is not {SCHEMA}")
         table["profiles"] = {name: ShapeRange(**item) for name, item in table["profiles"].items()}
         return Recipe(**table)
     except FileNotFoundError as error:
-        raise EngineError(f"'{path}' does not exist: no recipe to build a plan by") from error
+        raise EngineError(f"'{path}' does not exist: there is no recipe to build a plan from") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise EngineError(f"'{path}' cannot be used: {error}", fix="Export the model again.") from error
 

@@ -313,14 +313,14 @@ class _Binding:
                 raise EngineError(
                     f"input '{name}' has the shape {got}, which the plan was not built for",
                     details=session.log.take(),
-                    fix="State its range when exporting: --range DIM=MIN..OPT..MAX.",
+                    fix="State its range when exporting: --range DIM=MIN..OPT..MAX",
                 )
             buffer = self._buffer(tensor, tuple(value.shape))
             self._inputs.append(buffer)
             buffer.put(value)  # a shape tensor's values decide the outputs' shapes
         missing = context.infer_shapes()
         if missing:
-            raise EngineError(f"TensorRT cannot tell the shapes that depend on {', '.join(missing)}")
+            raise EngineError(f"TensorRT cannot compute the shapes that depend on {', '.join(missing)}")
         for tensor in session._output_tensors:
             name = tensor.spec.name
             shape = tuple(context.get_tensor_shape(name))

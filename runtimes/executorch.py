@@ -100,7 +100,7 @@ class ExecuTorchSession:
         path = self._artifact.path.with_name("nodes.json")
         if not path.is_file():
             return Placement(
-                unknown="ExecuTorch does not tell what runs where, and no nodes.json lies beside the program"
+                unknown="ExecuTorch does not say what runs where, and there is no nodes.json beside the program"
             )
         return Placement(
             tuple(

@@ -81,7 +81,7 @@ def _refuse_without_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
     """
     machine = platform.machine() or "unknown"
     if platform.system() != "Linux" or machine != "aarch64":
-        raise EngineError(f"bf16_gemm needs an ARM64 CPU with BF16 instructions on Linux, this is {machine}")
+        raise EngineError(f"bf16_gemm needs an ARM64 CPU with BF16 instructions on Linux, and this is {machine}")
     features = re.search(r"^Features\s*:\s*(.*)$", cpuinfo.read_text(), re.MULTILINE)
     if features is None or "bf16" not in features[1].split():
         raise EngineError("bf16_gemm needs BF16 instructions, which this CPU does not have (Armv8.6 and later)")

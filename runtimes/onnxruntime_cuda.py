@@ -94,7 +94,7 @@ class OnnxRuntimeCuda:
         gpu = driver.describe().gpus[options.device_id]
         if artifact.precision == "bf16" and gpu.capability < _BFLOAT16_CAPABILITY:
             raise EngineError(
-                f"bf16 needs a GPU of compute capability 8.0 or later, {gpu.name} has "
+                f"bf16 needs a GPU of compute capability 8.0 or later, but {gpu.name} has "
                 f"{gpu.capability[0]}.{gpu.capability[1]}",
                 fix="Use fp16 there.",
             )

@@ -137,7 +137,8 @@ with the engine's package, of the QNN release that compiled the model (`manifest
         qnn = import_engine("onnxruntime_qnn", self.install)
         if not hasattr(ort, "get_ep_devices"):
             raise EngineError(
-                f"onnxruntime {ort.__version__} takes no plug-in execution providers", fix="pip install -U onnxruntime"
+                f"onnxruntime {ort.__version__} takes no plug-in execution providers",
+                fix="Update it: pip install -U onnxruntime",
             )
         if not _devices(ort):
             try:
@@ -202,7 +203,7 @@ def _refuse_free_dimensions(artifact: Artifact) -> None:
     for spec in artifact.inputs:
         if any(isinstance(size, str) for size in spec.shape):
             raise EngineError(
-                f"the HTP takes static shapes only, input '{spec}' has a free dimension",
+                f"the HTP takes static shapes only, but input '{spec}' has a free dimension",
                 fix="Export without --dynamic, or fix its size with --input.",
             )
 

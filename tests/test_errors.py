@@ -39,7 +39,7 @@ def test_every_error_has_a_documented_exit_code() -> None:
     [
         ("jetsen", ["jetson", "cpu"], "Did you mean 'jetson'?"),
         ("zzz", ["jetson", "cpu"], "Allowed: cpu, jetson."),
-        ("zzz", [], "There is none to choose from."),
+        ("zzz", [], "There are none to choose from."),
     ],
 )
 def test_suggestion(got: str, allowed: list[str], text: str) -> None:

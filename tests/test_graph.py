@@ -30,8 +30,8 @@ def test_a_free_dimension_without_a_name_is_called_after_its_place() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"shape": None}, "the graph does not tell the rank of 'y'. Run the pass infer_shapes first."),
-        ({"type": None}, "the graph does not tell the dtype of 'y'. Run the pass infer_shapes first."),
+        ({"shape": None}, "the graph does not state the rank of 'y'. Run the pass infer_shapes first."),
+        ({"type": None}, "the graph does not state the dtype of 'y'. Run the pass infer_shapes first."),
         ({"type": ir.SequenceType(ir.TensorType(ir.DataType.FLOAT))}, "'y' is a Sequence(Tensor(FLOAT))"),
     ],
 )

@@ -30,6 +30,7 @@ GROUND = [
     "placement",
     "plain",
     "plugins",
+    "quiet",
     "results",
     "tempdir",
     "units",

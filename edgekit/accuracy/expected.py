@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..contracts import Array, Feeds, Outputs, Progress
+from ..data.chunks import nbytes
 from ..errors import DataError
+from .metric import make_metric
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -29,22 +31,38 @@ class Checked(NamedTuple):
 
 
 class ReferenceRun:
-    """The reference's outputs over a dataset. Iterating it again streams the samples anew, with the kept outputs."""
+    """The reference's outputs over a dataset. Iterating it again streams the samples anew, with the kept outputs.
 
-    def __init__(self, dataset: Dataset, reference: Reference, workdir: Path, progress: Progress) -> None:
-        """Run the reference over every sample.
+    Args:
+        dataset: the samples.
+        reference: what is run over each of them, once.
+        workdir: an existing folder for outputs that do not fit into memory.
+        progress: where to say how far it is.
+        metric: see `make_metric`; None: none.
 
-        Raises:
-            DataError: the reference itself answers NaN; names the sample and the output.
-        """
+    Attributes:
+        name: the reference's, with its version.
+        metric: the metric of the reference's own outputs, in the metric's unit; None: none was named.
+
+    Raises:
+        DataError: the reference itself answers NaN; names the sample and the output.
+        UsageError: no metric of that name.
+    """
+
+    def __init__(
+        self, dataset: Dataset, reference: Reference, workdir: Path, progress: Progress, metric: str | None = None
+    ) -> None:
         self.dataset = dataset
         self.name = reference.name
+        meter = make_metric(metric) if metric is not None else None
         self._kept: list[Outputs | Path] = []
         held_bytes = 0
         for index, sample in enumerate(dataset.samples()):
             outputs = reference.run(sample.feeds)
             _refuse_nan(outputs, index, self.name)
-            held_bytes += sum(array.nbytes for array in outputs.values())
+            if meter is not None:
+                meter.add(outputs, sample.label, outputs)
+            held_bytes += nbytes(outputs)
             if held_bytes <= MEMORY_BUDGET_BYTES:
                 self._kept.append(outputs)
             else:
@@ -52,6 +70,7 @@ class ReferenceRun:
                 np.savez(path, **outputs)  # type: ignore[arg-type]  # numpy's stub takes **kwds for its options only
                 self._kept.append(path)
             progress.step(index + 1, len(dataset), self.name)
+        self.metric = None if meter is None else meter.value()
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -78,6 +97,6 @@ def _refuse_nan(outputs: Outputs, index: int, reference: str) -> None:
     for name, array in outputs.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise DataError(
-                f"{reference} answers NaN in output '{name}' for sample {index}",
-                fix="Nothing can be compared with NaN: check the weights and that sample.",
+                f"{reference} returned NaN in output '{name}' for sample {index}",
+                fix="Check the weights and that sample: outputs cannot be compared with NaN.",
             )

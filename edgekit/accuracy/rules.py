@@ -56,10 +56,10 @@ def accuracy_rules(
     if has_labels and metric is None:
         raise UsageError(
             "the data have labels but no metric is stated",
-            fix="Say what to hold: --metric top1 --max-drop 0.01 (or drop the labels).",
+            fix="State what must hold: --metric top1 --max-drop 0.01",
         )
     if max_drop is not None and metric is None:
-        raise UsageError("--max-drop needs a metric", fix="Add --metric, e.g. --metric top1.")
+        raise UsageError("--max-drop needs a metric", fix="Add a metric, for example: --metric top1")
     if max_drop is not None and max_drop < 0:
         raise UsageError(f"--max-drop must be 0 or more, got {max_drop}")
     stated = dict(target.tolerance_with_metric if metric else target.tolerance)
@@ -72,7 +72,7 @@ def _loosen(stated: dict[str, Tolerance], text: str) -> None:
     key, _, number = text.partition("=")
     precision, _, bound = key.rpartition(".")
     if bound not in _BOUNDS:
-        raise UsageError(f"--tolerance '{text}': '{bound}' is no bound", fix=suggestion(bound, _BOUNDS))
+        raise UsageError(f"--tolerance '{text}': '{bound}' is not a bound", fix=suggestion(bound, _BOUNDS))
     if precision and precision not in stated:
         raise UsageError(f"--tolerance '{text}': no precision '{precision}'", fix=suggestion(precision, stated))
     try:

@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from .. import plugins
 from ..context import PassContext
-from ..contracts import Placement, Progress, Quiet, Runtime, options_from
+from ..contracts import Placement, Progress, Quiet
 from ..errors import EdgekitError, EngineError, PlacementError
 from ..exporters import Checks
 from ..graph import module_path
 from ..placement import refusal
-from ..target.needs import has_option, takes_program
 from ..target.profile import Candidate, Target
+from ..target.toolchain import Toolchain
 
 if TYPE_CHECKING:
     from ..sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedOperator:
     """One operator, with its dtypes and attributes, that an engine does not take."""
 
     op_type: str  # "Erf", or "com.microsoft.Gelu" outside ONNX's own domain
@@ -47,7 +46,9 @@ class Acceptance:
     version: str | None
     takes: bool
     reason: str | None = None  # why it does not, or could not be asked (not installed)
-    refusals: tuple[Refusal, ...] = ()  # empty although it does not take the graph: no operator alone is the cause
+    refusals: tuple[
+        RefusedOperator, ...
+    ] = ()  # empty although it does not take the graph: no operator alone is the cause
     elsewhere: tuple[str, ...] = ()  # nodes that would run on another device than the target allows
     by_rules: bool = False  # judged by what is documented of the engine, which cannot run here
     asked: bool = True  # False: neither the engine nor rules of it are here; ``reason`` says what is missing
@@ -81,7 +82,10 @@ def ask_engines(
         if known is None or (candidate.precision == "fp32" and known.precision != "fp32"):
             first[candidate.runtime] = candidate
     asked = _Asked(target, source, dimensions or {})
-    return [_ask(model, candidate, asked, workdir / name, progress or Quiet()) for name, candidate in first.items()]
+    return [
+        _ask(model, Toolchain(candidate), asked, workdir / name, progress or Quiet())
+        for name, candidate in first.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +108,26 @@ class _Asked:
         )
 
 
-def _ask(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, progress: Progress) -> Acceptance:
-    runtime: Runtime = plugins.load("runtimes", candidate.runtime)()
+def _ask(model: ir.Model, toolchain: Toolchain, asked: _Asked, folder: Path, progress: Progress) -> Acceptance:
+    runtime = toolchain.runtime
     try:
         version = runtime.version()
     except EngineError as error:
-        return _by_rules(model, candidate, asked, folder, error)
-    by_program = takes_program(candidate)
+        return _by_rules(model, toolchain, asked, folder, error)
+    by_program = toolchain.takes_program
     if by_program and (asked.source is None or asked.source.program is None):
-        return Acceptance(runtime.name, version, False, "it converts PyTorch programs, and there is none")
+        return Acceptance(runtime.name, version, False, "it converts PyTorch programs, which this source does not have")
     try:
         given = asked.source if by_program and asked.source is not None else model
-        placement = _open(given, runtime, candidate, asked, folder / "whole")
+        placement = _open(given, toolchain, asked, folder / "whole")
     except PlacementError as error:
         return Acceptance(runtime.name, version, False, error.what, elsewhere=error.details)
     except EngineError as error:
         if by_program:
             return Acceptance(runtime.name, version, False, _words(error))
-        refusals = tuple(_refusals(model, runtime, candidate, asked, folder, progress))
+        refusals = tuple(_refusals(model, toolchain, asked, folder, progress))
         return Acceptance(runtime.name, version, False, _words(error), refusals)
-    refused = _refused(placement, model, candidate, asked.target)
+    refused = _refused(placement, model, toolchain.candidate, asked.target)
     if refused is None:
         return Acceptance(runtime.name, version, True)
     return Acceptance(runtime.name, version, False, refused.what, elsewhere=refused.details)
@@ -137,13 +141,13 @@ def _refused(
     return refusal(placement, devices=target.devices_of(candidate), target=target.name, modules=modules)
 
 
-def _by_rules(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path, missing: EngineError) -> Acceptance:
+def _by_rules(model: ir.Model, toolchain: Toolchain, asked: _Asked, folder: Path, missing: EngineError) -> Acceptance:
     """What is known without the engine: the exporter's rules, where it has any, and what writing the artifact says."""
-    exporter = plugins.load("exporters", candidate.format)()
+    candidate, exporter = toolchain.candidate, toolchain.exporter
     if not isinstance(exporter, Checks):
         return Acceptance(candidate.runtime, None, False, reason=str(missing), asked=False)
     context = asked.context(candidate, folder.parent)
-    options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
+    options = toolchain.export_options()
     found = exporter.check(model, candidate.precision, options, context)
     if not found:
         folder.mkdir(parents=True)
@@ -158,13 +162,13 @@ def _by_rules(model: ir.Model, candidate: Candidate, asked: _Asked, folder: Path
     for item in found:
         groups.setdefault((item.op_type, item.reason, item.fix), []).append(item.module or item.node)
     refusals = tuple(
-        Refusal(op_type, "", len(places), tuple(dict.fromkeys(places)), f"{reason}. {fix}")
+        RefusedOperator(op_type, "", len(places), tuple(dict.fromkeys(places)), f"{reason}. {fix}")
         for (op_type, reason, fix), places in groups.items()
     )
     return Acceptance(candidate.runtime, None, False, f"by its documentation; {missing.what}", refusals, by_rules=True)
 
 
-def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, asked: _Asked, folder: Path) -> Placement:
+def _open(model: ir.Model | Source, toolchain: Toolchain, asked: _Asked, folder: Path) -> Placement:
     """Write the model as the engine wants it (a graph, or a source whose program its exporter takes) and open it.
 
     Raises:
@@ -172,17 +176,17 @@ def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, aske
         PlacementError: the engine itself refuses to run nodes elsewhere.
     """
     folder.mkdir(parents=True)
-    exporter = plugins.load("exporters", candidate.format)()
+    candidate, exporter, runtime = toolchain.candidate, toolchain.exporter, toolchain.runtime
     context = asked.context(candidate, folder.parent)
     table = {key: value for key, value in candidate.export_options.items() if key != "quantize"}  # in floating point
-    how = options_from(exporter.Options, table, f"candidate '{candidate.name}', exporter")
+    how = toolchain.export_options(table)
     write = exporter.write if isinstance(model, ir.Model) else exporter.write_program
     artifact, _ = write(model, folder, "fp32", how, context)
-    options = options_from(runtime.Options, candidate.options, f"session options of candidate '{candidate.name}'")
+    options = toolchain.session_options(candidate.options)
     try:
         session = runtime.open(artifact, options)
     except PlacementError as error:
-        if not has_option(runtime.name, "fallback"):
+        if not toolchain.has_option("fallback"):
             raise
         session = runtime.open(artifact, replace(options, fallback=("*",)))
         refused = _refused(session.placement(), model, candidate, asked.target)
@@ -195,23 +199,25 @@ def _open(model: ir.Model | Source, runtime: Runtime, candidate: Candidate, aske
 
 
 def _refusals(
-    model: ir.Model, runtime: Runtime, candidate: Candidate, asked: _Asked, folder: Path, progress: Progress
-) -> Iterator[Refusal]:
+    model: ir.Model, toolchain: Toolchain, asked: _Asked, folder: Path, progress: Progress
+) -> Iterator[RefusedOperator]:
     groups: dict[tuple[str, str], list[ir.Node]] = {}
     for graph in model.graphs():
         for node in graph:
             if node.op_type != "Constant":
                 groups.setdefault((_op_name(node), signature(node)), []).append(node)
     for index, ((op_type, described), nodes) in enumerate(groups.items()):
-        progress.step(index, len(groups), f"{runtime.name}: {op_type}")
+        progress.step(index, len(groups), f"{toolchain.runtime.name}: {op_type}")
         alone = one_node_model(nodes[0], model)
         if alone is None:
             continue
         try:
-            _open(alone, runtime, candidate, asked, folder / f"node-{index}")
+            _open(alone, toolchain, asked, folder / f"node-{index}")
         except EdgekitError as error:
             modules = dict.fromkeys(module_path(node) or node.name or "" for node in nodes)
-            yield Refusal(op_type, described, len(nodes), tuple(name for name in modules if name), _words(error))
+            yield RefusedOperator(
+                op_type, described, len(nodes), tuple(name for name in modules if name), _words(error)
+            )
 
 
 def one_node_model(node: ir.Node, model: ir.Model) -> ir.Model | None:

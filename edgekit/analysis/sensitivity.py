@@ -55,7 +55,6 @@ class MixedPrecision:
 
     keep_float: frozenset[str]
     sqnr_db: float  # of the switchable graph with all the others quantized
-    explanation: str
     damage: tuple[NodeDamage, ...]  # of every quantized node, the worst first
 
 
@@ -107,12 +106,11 @@ def mixed_precision(
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if holds(middle) else (middle, high)
-        holds(high), holds(0)
+        holds(high)
         kept = damage[:high]
         return MixedPrecision(
             keep_float=frozenset(name for item in kept for name in item.nodes),
             sqnr_db=reached[high],
-            explanation=_explain(kept, len(damage), reached[0], reached[high], goal_db),
             damage=tuple(damage),
         )
 
@@ -128,14 +126,6 @@ class Rankings:
         if goal_db not in self._by_goal:
             self._by_goal[goal_db] = mixed_precision(model, context, goal_db)
         return self._by_goal[goal_db]
-
-
-def _explain(kept: Sequence[NodeDamage], total: int, before: float, after: float, goal_db: float) -> str:
-    if not kept:
-        return f"all {total} quantized nodes reach {before:.1f} dB, the goal is {goal_db:.1f} dB"
-    worst = ", ".join(item.module_path or item.node for item in kept[:3])
-    more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
-    return f"{len(kept)} of {total} left in float ({worst}{more}): {before:.1f} → {after:.1f} dB, goal {goal_db:.1f} dB"
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def build(bundle: str | Path | Bundle, device: str = "local", *, progress: Progr
     if not what:
         raise UsageError(
             f"'{bundle.path}' runs with {bundle.manifest.runtime.name}, which builds nothing on the device",
-            fix="Measure it: edgekit bench.",
+            fix="Measure it: edgekit bench BUNDLE",
         )
     progress = progress or Quiet()
     with device_for(device) as place:

@@ -115,18 +115,18 @@ def compare(
             bring(bundle, place, progress)
         openers = [_opener(bundle, place, threads) for bundle in bundles]
         with progress.stage("compare"):
-            raced = race(openers[0], openers[1], plan, progress)
+            turns = measure_in_turns(openers[0], openers[1], plan, progress)
         described = place.describe()
-    ratio, control = raced.ratio("b"), raced.ratio("control")
+    ratio, control = turns.ratio("b"), turns.ratio("control")
     outcome, reasons = conclude(ratio, control)
-    if raced.by_clock_alone and outcome == "indistinguishable":
-        step = f"{raced.clock_s * 1e6:g} µs"
+    if turns.by_clock_alone and outcome == "indistinguishable":
+        step = f"{turns.clock_s * 1e6:g} µs"
         reasons = [*reasons, f"the engine's own clock goes in steps of {step}: a larger batch tells more"]
     elsewhere = [why for bundle in bundles for why in not_the_device(described, bundle.manifest.arch)]
     if elsewhere:
         outcome, reasons = "indistinguishable", [*dict.fromkeys(elsewhere), *reasons]
-    if raced.stopped.because == "time" and outcome == "indistinguishable":
-        reasons = [*reasons, f"the time was spent after {raced.rounds} rounds: more --max-time may tell"]
+    if turns.stopped.because == "time" and outcome == "indistinguishable":
+        reasons = [*reasons, f"the time was spent after {turns.rounds} rounds: more --max-time may tell"]
     first, second = (bundle.path for bundle in bundles)
     return CompareResult(
         first,
@@ -136,15 +136,15 @@ def compare(
         control,
         outcome,
         tuple(reasons),
-        raced.rounds,
-        raced.stopped,
-        raced.samples,
-        raced.clock_s,
+        turns.rounds,
+        turns.stopped,
+        turns.samples,
+        turns.clock_s,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Raced:
+class Turns:
     """What the rounds brought."""
 
     samples: dict[str, list[list[Series]]]  # of ``a``, ``b`` and ``control``: [round][block][run], seconds
@@ -172,7 +172,9 @@ def by_clock(ratio: Estimate, samples: Mapping[str, Sequence[Sequence[Series]]],
     return ratio_by_clock(ratio, medians, clock_s)
 
 
-def race(open_a: Callable[[], Worker], open_b: Callable[[], Worker], plan: Plan, progress: Progress) -> Raced:
+def measure_in_turns(
+    open_a: Callable[[], Worker], open_b: Callable[[], Worker], plan: Plan, progress: Progress
+) -> Turns:
     """Rounds of fresh processes that take turns, until the ratio is precise or the time is spent; at least two."""
     samples: dict[str, list[list[Series]]] = {side: [] for side in _SIDES}
     clock_s = 0.0
@@ -201,7 +203,7 @@ def race(open_a: Callable[[], Worker], open_b: Callable[[], Worker], plan: Plan,
         elif now - start + (now - began) > plan.max_time_s:
             because = "time"
         if because is not None:
-            return Raced(samples, clock_s, Stopped(because, plan.precision, reached, now - start))
+            return Turns(samples, clock_s, Stopped(because, plan.precision, reached, now - start))
 
 
 def paired_ratio(base: Sequence[Sequence[Series]], other: Sequence[Sequence[Series]]) -> Estimate:

@@ -12,6 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from .. import plugins
 from ..errors import EdgekitError, EngineError
 from ..facts import install_on, runtime_facts
@@ -50,9 +53,8 @@ class Package:
         """Why it will not do, or None where it will."""
         if self.version is None:
             return f"{self.name} is not installed"
-        least = self.wanted.removeprefix(">=") if self.wanted.startswith(">=") else ""
-        if least and _numbers(self.version) < _numbers(least):
-            return f"{self.name} {self.version} is older than {least}"
+        if self.version not in SpecifierSet(self.wanted, prereleases=True):
+            return f"{self.name} {self.version} is installed, and edgekit needs {self.wanted}"
         return None
 
 
@@ -165,18 +167,19 @@ def feature_use(name: str) -> str:
 def _packages() -> list[Package]:
     """What edgekit's own metadata names as dependencies, the ones without which nothing works first."""
     found: dict[str, Package] = {}
+    extras = metadata.metadata("edgekit").get_all("Provides-Extra") or []
     for line in metadata.requires("edgekit") or []:
-        match = re.match(r'([A-Za-z0-9._-]+)\s*([^;\[\]]*?)\s*(?:;.*extra == [\'"]([^\'"]+)[\'"].*)?$', line)
-        if match is None or match[1] == "edgekit":  # `edgekit[export]`: an extra that contains another
+        needed = Requirement(line)
+        extra = next((item for item in ("", *extras) if _applies(needed, item)), None)  # None: to other machines
+        if extra in (None, "dev") or needed.name in ("edgekit", *found):  # `edgekit[export]`: one extra holds another
             continue
-        name, wanted, extra = match[1], match[2] or "", match[3] or ""
-        if extra != "dev" and name not in found:
-            found[name] = Package(name, installed_version(name), wanted, extra)
+        found[needed.name] = Package(needed.name, installed_version(needed.name), str(needed.specifier), extra)
     return list(found.values())
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+def _applies(needed: Requirement, extra: str) -> bool:
+    """Whether an extra ("": none) needs this package, on this machine."""
+    return needed.marker is None or needed.marker.evaluate({"extra": extra})
 
 
 def _engine(name: str) -> Engine:
@@ -247,16 +250,16 @@ def _unknown(kind: plugins.Kind, names: Sequence[str]) -> list[str]:
 
 
 def _not_here(target: Target) -> str | None:
-    from ..target.needs import emulator_of
     from ..target.profile import machine as here
+    from ..target.toolchain import Toolchain
 
     if target.runs_here():
         return None
-    emulators = dict.fromkeys(filter(None, (emulator_of(item.runtime) for item in target.candidates)))
+    emulators = dict.fromkeys(filter(None, (Toolchain(item).emulator for item in target.candidates)))
     if emulators:
         return f"verified on the emulator ({', '.join(emulators)}); latency needs a device"
     if target.arch and here() not in target.arch:
-        return f"this machine is {here()}, the target {' or '.join(target.arch)}"
+        return f"this machine is {here()}, the target is {' or '.join(target.arch)}"
     return "the profile says to measure on the device itself"
 
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..accuracy.metric import make_metric
 from ..bundle import Bundle, open_bundle
-from ..contracts import Feeds, Progress, Quiet
+from ..contracts import Progress, Quiet
+from ..data.chunks import in_chunks, nbytes
 from ..devices import device_for
 from ..devices.prepare import bring
 from ..errors import UsageError
 from ..json_output.evaluate import Evaluate
 from ..measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
 from ..measure.statistics import Estimate
+from ..plain import finite
 
 if TYPE_CHECKING:
     from ..accuracy.reference import Reference
-    from ..data.dataset import Dataset, Sample
-
-CHUNK_BYTES = 16 * 2**20
-"""Samples go to the engine's process in chunks of about this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +66,9 @@ class EvalResult:
             "bundle": str(self.bundle),
             "metric": {
                 "name": self.metric,
-                "value": _finite(self.value),
-                "reference": _finite(self.reference),
-                "drop": _finite(self.drop),
+                "value": finite(self.value),
+                "reference": finite(self.reference),
+                "drop": finite(self.drop),
                 "reference_source": self.reference_source,
                 "higher_is_better": self.higher_is_better,
                 "interval": _bounds(self.interval),
@@ -166,7 +163,7 @@ def evaluate(
     with device_for(device) as place:
         bring(bundle, place, progress)
         with progress.stage("evaluate"), place.open(bundle.artifact, use.name, options) as worker:
-            for chunk in _chunks(dataset):
+            for chunk in in_chunks(dataset.samples(), lambda sample: nbytes(sample.feeds)):
                 for sample, outputs in zip(chunk, worker.run_many([item.feeds for item in chunk]), strict=True):
                     expected = None if reference is None else reference.run(sample.feeds)
                     meter.add(outputs, sample.label, expected)
@@ -222,27 +219,5 @@ def _recorded(bundle: Bundle, metric: str) -> tuple[float | None, str | None]:
     return float(recorded["reference"]), f"recorded at export, on {recorded.get('samples', '?')} samples"
 
 
-def _chunks(dataset: Dataset) -> Iterator[list[Sample]]:
-    """The samples in lists whose feeds take about `CHUNK_BYTES`."""
-    chunk: list[Sample] = []
-    size = 0
-    for sample in dataset.samples():
-        chunk.append(sample)
-        size += _nbytes(sample.feeds)
-        if size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _nbytes(feeds: Feeds) -> int:
-    return sum(array.nbytes for array in feeds.values())
-
-
 def _bounds(interval: Estimate | None) -> dict[str, float] | None:
     return None if interval is None else {"low": interval.low, "high": interval.high}
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -12,21 +12,31 @@ from typing import TYPE_CHECKING, Any
 
 from ..accuracy.rules import Accuracy, accuracy_rules
 from ..contracts import Progress, Quiet
-from ..errors import AccuracyError, EngineError, OutputError, ParityError, PlacementError, UsageError, suggestion
+from ..errors import (
+    AccuracyError,
+    BudgetError,
+    EngineError,
+    OutputError,
+    ParityError,
+    PlacementError,
+    UsageError,
+    suggestion,
+)
 from ..graph import count_nodes
 from ..pipeline.assess import Assessed, assess, confirm, why_not_measured
-from ..pipeline.job import Job
+from ..pipeline.job import Job, Variant
 from ..pipeline.site import site_for
 from ..pipeline.stages import run_passes, to_graph
-from ..results import CandidateResult, ExportResult
+from ..results import CandidateResult, ExportResult, MemoryReport
 from ..target.load import load_target
 from ..target.needs import refuse_missing
-from ..target.profile import Candidate, Target
+from ..target.profile import Target
+from ..target.toolchain import Toolchain, steps
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..measure.statistics import Samples
-    from ..pipeline.race import Variant
+    from ..pipeline.race import Contender
     from ..sources.source import Source
 
 DEFAULT_CALIBRATION_SAMPLES = 128
@@ -91,6 +101,7 @@ def export(
         ParityError: every candidate computes something else than the reference; names the first layer that diverges.
         AccuracyError: every candidate loses too much of the metric.
         PlacementError: every candidate would fall back to a device that the target does not allow.
+        BudgetError: no candidate fits into the target's memory.
         EngineError: no engine of the target, or what its exporter needs, is installed; or the device is unreachable.
     """
     from ..accuracy.expected import ReferenceRun
@@ -104,7 +115,10 @@ def export(
     stages = _Stages(progress or Quiet())
     profile = load_target(target)
     if profile.abstract:
-        raise UsageError(f"target '{profile.name}' is only there to be extended", fix="edgekit targets list")
+        raise UsageError(
+            f"target '{profile.name}' is abstract: it is there only for others to extend it",
+            fix="List the others: edgekit targets list",
+        )
     samples = profile.measure.samples if samples is None else samples
     _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
     if output is not None:
@@ -130,36 +144,24 @@ def export(
                 graph = to_graph(model, profile.export.opset)
                 exported_nodes = count_nodes(graph)
             with stages.stage("run the reference"):
-                expected = ReferenceRun(dataset, reference_for(model), workdir, stages)
+                expected = ReferenceRun(dataset, reference_for(model), workdir, stages, rules.metric)
             allowed = frozenset(allow_fallback)
-            job = Job(
-                profile,
-                model,
-                graph,
-                expected,
-                calibration,
-                rules,
-                site,
-                workdir,
-                stages,
-                allowed,
-                dimensions=dimensions,
-            )
+            job = Job(profile, expected, calibration, rules, site, workdir, stages, allowed, dimensions)
             with stages.stage("run the passes"):
-                graph, records = run_passes(graph, profile.passes, job.pass_context("any"))
-                job = replace(job, graph=graph)
+                graph, records = run_passes(graph, steps(profile.passes), job.pass_context())
+            variant = Variant(job, model, graph)
             assessed = []
-            for candidate in offered:
-                with stages.stage(f"candidate {candidate.name}"):
-                    assessed.append(assess(candidate, job, threads))
+            for toolchain in offered:
+                with stages.stage(f"candidate {toolchain.candidate.name}"):
+                    assessed.append(assess(toolchain, variant, threads))
             if not any(item.passed for item in assessed):
                 with stages.stage("find where it diverges"):
                     _raise_why(assessed, job)
             with stages.stage("measure"):
-                finalists, baseline = _race(assessed, job, max_time_s)
-                picked, assessed, finalists = _pick(assessed, finalists, job)
+                finalists, baseline = _measure(assessed, job, max_time_s)
+                picked, assessed, finalists = _pick(assessed, finalists)
             with stages.stage("bundle and self-test"):
-                _, self_test = pack_bundle(picked, finalists, job, records, destination, overwrite)
+                _, self_test = pack_bundle(picked, finalists, records, destination, overwrite)
         return ExportResult(
             target=profile.name,
             bundle=destination,
@@ -169,9 +171,10 @@ def export(
             passes=records,
             candidates=_table(assessed, picked, baseline),
             chosen=picked.candidate.name,
-            reason=_reason(assessed, picked, job),
+            reason=_reason(assessed, picked),
             placement=dict(picked.placement or {}),
-            measured=why_not_measured(picked, job),
+            measured=why_not_measured(picked),
+            memory=_memory(picked, job),
             calibration=_calibration(calibration, calibration_data is None),
             stages=tuple(stages.seconds),
             opset=profile.export.opset,
@@ -179,7 +182,7 @@ def export(
             self_test=self_test,
             samples=_samples(assessed),
             device=site.facts,
-            emulated=job.emulator_of(picked.candidate),
+            emulated=job.emulator_of(picked.toolchain),
         )
 
 
@@ -217,14 +220,14 @@ class _Stages:
         self._inner.step(done, total, note)
 
 
-def _choose_candidates(target: Target, wanted: Sequence[str], arch: str) -> tuple[Candidate, ...]:
-    """The target's candidates for an architecture, or those the user names."""
+def _choose_candidates(target: Target, wanted: Sequence[str], arch: str) -> tuple[Toolchain, ...]:
+    """The target's candidates for an architecture, or those the user names, each with its plug-ins."""
     offered = target.candidates_for(arch)
     names = [item.name for item in offered]
     for name in wanted:
         if name not in names:
             raise UsageError(f"target '{target.name}' has no candidate '{name}'", fix=suggestion(name, names))
-    return tuple(item for item in offered if not wanted or item.name in wanted)
+    return tuple(Toolchain(item) for item in offered if not wanted or item.name in wanted)
 
 
 def _refuse_counts(**counts: int | None) -> None:
@@ -261,12 +264,12 @@ def _datasets(
     return checked, other.take(calibration_samples) if other else None
 
 
-def _refuse_rules(rules: Accuracy, offered: Sequence[Candidate], has_labels: bool) -> None:
+def _refuse_rules(rules: Accuracy, offered: Sequence[Toolchain], has_labels: bool) -> None:
     """Refuse a metric without its labels, and a precision without a tolerance."""
     from ..accuracy.metric import make_metric
 
-    for candidate in offered:
-        rules.tolerance(candidate.precision)
+    for toolchain in offered:
+        rules.tolerance(toolchain.candidate.precision)
     if rules.metric is not None and make_metric(rules.metric).needs_labels and not has_labels:
         raise UsageError(
             f"metric '{rules.metric}' needs labels, and the data have none",
@@ -277,6 +280,12 @@ def _refuse_rules(rules: Accuracy, offered: Sequence[Candidate], has_labels: boo
 def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
     """No candidate is left: raise the error that tells the user most."""
     lines = [f"{item.candidate.name}: {item.why_not}" for item in assessed]
+    if any(isinstance(item.error, BudgetError) for item in assessed):  # accurate enough, so nearer than the others
+        raise BudgetError(
+            f"no candidate fits into the memory of target '{job.target.name}'",
+            details=lines,
+            fix=next(item.error.fix for item in assessed if isinstance(item.error, BudgetError)),
+        )
     missed = [item for item in assessed if item.check is not None]
     if missed:
         from ..pipeline.diagnose import divergence_lines
@@ -292,8 +301,8 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
             )
         raise ParityError(
             "no candidate computes what the reference computes, within its tolerance",
-            details=[*lines, *(divergence_lines(closest.built, job) if closest.built else ())],
-            fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15.",
+            details=[*lines, *(divergence_lines(closest.built) if closest.built else ())],
+            fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15",
         )
     errors = [item.error for item in assessed if item.error is not None]
     if errors and all(isinstance(error, PlacementError) for error in errors):
@@ -312,23 +321,21 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
     raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
 
 
-def _race(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[list[Variant], Variant | None]:
-    """The variants that were measured to the end, the best first; and fp32's best.
+def _measure(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[list[Contender], Contender | None]:
+    """The contenders that were measured to the end, the best first; and fp32's best.
 
     Where this machine cannot stand for the device nothing is measured.
     """
-    from ..pipeline.race import contenders, fp32_baseline, race
+    from ..pipeline.race import fp32_baseline, race, shortlist
 
-    variants = [variant for item in assessed if item.passed for variant in item.variants]
-    if not variants:
+    screened = [contender for item in assessed if item.passed for contender in item.contenders]
+    if not screened:
         return [], None
-    baseline = fp32_baseline(variants)
-    return race(contenders(variants), baseline, job, max_time_s), baseline
+    baseline = fp32_baseline(screened)
+    return race(shortlist(screened), baseline, job, max_time_s), baseline
 
 
-def _pick(
-    assessed: list[Assessed], finalists: list[Variant], job: Job
-) -> tuple[Assessed, list[Assessed], list[Variant]]:
+def _pick(assessed: list[Assessed], finalists: list[Contender]) -> tuple[Assessed, list[Assessed], list[Contender]]:
     """The candidate of the fastest finalist that holds the accuracy with that one's own session options.
 
     Without finalists the profile's order decides.
@@ -342,27 +349,26 @@ def _pick(
     if not finalists:
         return next(item for item in assessed if item.passed), assessed, []
     standing, lines = list(assessed), []
-    for place, variant in enumerate(finalists):
-        index = next(i for i, item in enumerate(standing) if variant in item.variants)
+    for place, contender in enumerate(finalists):
+        index = next(i for i, item in enumerate(standing) if contender in item.contenders)
         item = standing[index]
-        confirmed = confirm(item, variant, job)
-        if confirmed.passed:
-            standing[index] = confirmed
-            return confirmed, standing, finalists[place:]
-        lines.append(f"{item.candidate.name} with {dict(variant.options)}: {confirmed.why_not}")
-        standing[index] = replace(
-            item, variants=tuple(other for other in item.variants if other is not variant), note=lines[-1]
-        )
+        confirmed = confirm(item, contender)
+        if confirmed.passed:  # what is told of it is told of what ships
+            standing[index] = replace(confirmed, contenders=(contender,))
+            return standing[index], standing, finalists[place:]
+        lines.append(f"{item.candidate.name} with {dict(contender.options)}: {confirmed.why_not}")
+        others = tuple(other for other in item.contenders if other is not contender)
+        standing[index] = replace(item, contenders=others, note=lines[-1])
     raise ParityError("no candidate holds the accuracy with the session options that make it fast", details=lines)
 
 
-def _table(assessed: Sequence[Assessed], picked: Assessed, baseline: Variant | None) -> tuple[CandidateResult, ...]:
+def _table(assessed: Sequence[Assessed], picked: Assessed, baseline: Contender | None) -> tuple[CandidateResult, ...]:
     """Every candidate's result: the pick first, then the others by p50, those that are out last."""
 
     def order(item: Assessed) -> tuple[bool, bool, bool, float]:
-        variant = item.best
-        finished = variant is not None and variant.finished
-        return item is not picked, not item.passed, not finished, variant.p50_s if variant else 0.0
+        best = item.best
+        finished = best is not None and best.finished
+        return item is not picked, not item.passed, not finished, best.p50_s if best else 0.0
 
     return tuple(item.result(baseline) for item in sorted(assessed, key=order))
 
@@ -377,19 +383,27 @@ def _fp32_size(assessed: Sequence[Assessed]) -> int | None:
     return min(sizes) if sizes else None
 
 
+def _memory(picked: Assessed, job: Job) -> MemoryReport | None:
+    limit_bytes = job.target.limits.memory_bytes
+    if limit_bytes is None:
+        return None
+    unknown = why_not_measured(picked) or "the system does not tell a process's peak"
+    return MemoryReport(limit_bytes, picked.peak_bytes, None if picked.peak_bytes is not None else unknown)
+
+
 def _calibration(calibration: Dataset | None, same_data: bool) -> dict[str, Any] | None:
     if calibration is None:
         return None
     return {"data": calibration.spec, "samples": len(calibration), "same_data_as_checked": same_data}
 
 
-def _reason(assessed: Sequence[Assessed], picked: Assessed, job: Job) -> str:
+def _reason(assessed: Sequence[Assessed], picked: Assessed) -> str:
     """One line on why this candidate, without numbers: the table has them."""
-    if not picked.variants:
+    if not picked.contenders:
         return "the first of the profile's candidates that holds the accuracy; nothing was measured"
     if picked.candidate.precision == "fp32":
         behind = [item.candidate.name for item in assessed if item.passed and item.candidate.precision != "fp32"]
-        missed = [item.candidate.name for item in assessed if item.check is not None and item.error is not None]
+        missed = [item.candidate.name for item in assessed if item.check is not None and item.check.miss]
         why = [f"{', '.join(behind)} not faster than fp32 here"] if behind else []
         why += [f"{', '.join(missed)} not accurate enough"] if missed else []
         return f"not quantized: {'; '.join(why)}" if why else "the only candidate that can be used"

@@ -96,6 +96,7 @@ def inspect(
     from ..pipeline.stages import run_passes, to_graph
     from ..sources.flags import parse_ranges
     from ..sources.load import load_source
+    from ..target.toolchain import steps
 
     profile = load_target(target) if target is not None else None
     specs = profile.passes if profile else tuple(map(PassSpec, CLEAN_UP))
@@ -105,7 +106,7 @@ def inspect(
     with progress.stage("export to ONNX"):
         graph = to_graph(model, profile.export.opset if profile else DEFAULT_OPSET)
     with progress.stage("analyse"):
-        graph, _ = run_passes(graph, specs, PassContext(runtime="any", progress=progress))
+        graph, _ = run_passes(graph, steps(specs), PassContext(runtime="any", progress=progress))
         analysis = analyze(graph)
     engines = _ask(graph, model, profile, progress, dimensions) if profile else ()
     return Inspection(model.to_json(), analysis, profile.name if profile else None, tuple(engines))

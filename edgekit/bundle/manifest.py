@@ -119,10 +119,10 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{MANIFEST} is not valid JSON: {error}") from error
         if not isinstance(table, dict) or "schema" not in table:
-            raise BundleError(f"{MANIFEST} is not a bundle's: it states no schema")
+            raise BundleError(f"{MANIFEST} is not the manifest of a bundle: it states no schema")
         if table["schema"] != SCHEMA:
             raise BundleError(
-                f"{MANIFEST} has schema {table['schema']!r}, this edgekit reads schema {SCHEMA}",
+                f"{MANIFEST} has schema {table['schema']!r}; this edgekit reads schema {SCHEMA}",
                 fix="Use the edgekit version that wrote it, or export again.",
             )
         runtime = _get(table, "runtime", dict)

@@ -47,7 +47,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
             raise BundleError(f"'{name}' in '{folder}' is damaged: {changed}", fix=_EXPORT_AGAIN)
 
 
-_EXPORT_AGAIN = "Copy it anew from where it came, or export again."
+_EXPORT_AGAIN = "Copy it again from where it came, or export it again."
 
 
 def hash_file(path: Path) -> FileRecord:

@@ -116,7 +116,7 @@ def refuse_destination(destination: Path, overwrite: bool) -> None:
     if not os.path.lexists(destination):
         return
     if destination.is_symlink() or not destination.is_dir() or not _is_bundle(destination):
-        raise OutputError(f"'{destination}' exists and is no bundle", fix="Choose another name with -o.")
+        raise OutputError(f"'{destination}' exists and is not a bundle", fix="Choose another name with -o.")
     if not overwrite:
         raise OutputError(f"'{destination}' exists", fix="Choose another name with -o, or add --overwrite.")
 
@@ -171,7 +171,7 @@ def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: 
     """Copy the device floor with the one adapter, the null runtime, and the helpers that lie beside them.
 
     What an adapter alone needs, code or not, lies in the folder of its name with an underscore before it. One that
-    builds on an adapter of ours brings that along.
+    builds on an adapter of ours, itself or in a helper, brings that along.
     """
     for source in (path for pattern in _FLOOR for path in sorted(_PACKAGE.glob(pattern))):
         _place(source, folder / source.relative_to(_PACKAGE))
@@ -182,7 +182,9 @@ def vendor_floor(folder: Path, runtime_file: Path, runtime_class: str, runtime: 
         _place_code(path, adapters / path.name, 1)
     _place_parts(runtime_file, adapters)
     text = runtime_file.read_text("utf-8")
-    for base in sorted(adapters_imported(text)):
+    helpers = (*runtime_file.parent.glob("_[!_]*.py"), *runtime_file.with_name(f"_{runtime_file.stem}").rglob("*.py"))
+    imported = (adapters_imported(item) for item in (text, *(path.read_text("utf-8") for path in helpers)))
+    for base in sorted(set().union(*imported)):
         if (own / f"{base}.py").is_file():
             _place_code(own / f"{base}.py", adapters / f"{base}.py", 1)
             _place_parts(own / f"{base}.py", adapters)

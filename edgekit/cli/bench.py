@@ -119,6 +119,8 @@ def _mode(name: str, load: Mapping[str, Any]) -> Mode | None:
     if name == "server":
         missing = [f"--{key}" for key in own["server"] if key not in given]
         if missing:
-            raise UsageError(f"--mode server needs {' and '.join(missing)}", fix="E.g. --rate 50 --deadline 20ms.")
+            raise UsageError(
+                f"--mode server needs {' and '.join(missing)}", fix="For example: --rate 50 --deadline 20ms"
+            )
         return Server(given["rate"], given["deadline"])
     return None

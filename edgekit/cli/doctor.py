@@ -19,7 +19,9 @@ edgekit doctor --device browser
 @define("doctor", example=EXAMPLE)
 @target_option(required=False)
 @click.option("--device", metavar="URL", help="Look at that device: ssh://[user@]host[:port], adb://serial or browser.")
-@click.option("--install", "install_there", is_flag=True, help="With --device: put what is missing there, from here.")
+@click.option(
+    "--install", "install_there", is_flag=True, help="With --device: install what is missing there, from this machine."
+)
 @click.option("--clean", is_flag=True, help="With --device: delete edgekit's cache there, installed packages too.")
 def command(console: Console, target: str | None, device: str | None, install_there: bool, clean: bool) -> None:
     """What is installed, what each target still needs, and how to get it.
@@ -63,7 +65,7 @@ def _remote(console: Console, url: str, target: str | None, install_there: bool,
     from ..report.device import device_text
 
     if install_there and clean:
-        raise UsageError("--install and --clean exclude each other", fix="Clean first, then install.")
+        raise UsageError("--install and --clean cannot be used together", fix="Clean first, then install.")
     with remote_device(url) as device:
         if clean:
             with console.progress.stage(f"clean {url}"):

@@ -52,7 +52,7 @@ def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...]) -> Dataset:
             feeds, _ = fit.fit_feeds({name: np.asarray(row[name]) for name in names}, inputs, where)
             yield Sample(feeds, as_label(row[label], where) if label else None)
 
-    notes = [f"columns that are no input were ignored: {', '.join(ignored)}"] if ignored else []
+    notes = [f"columns that are not inputs were ignored: {', '.join(ignored)}"] if ignored else []
     dataset = Dataset(folder.name, spec, fetch, len(table), has_labels=label is not None, notes=notes)
     for _ in dataset.samples():  # a value that no model should get is an error now, not after the export
         pass

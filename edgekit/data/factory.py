@@ -42,7 +42,7 @@ def load(spec: str, inputs: tuple[TensorSpec, ...], limit: int) -> Dataset:
             if isinstance(made, Mapping) or not isinstance(made, Iterable):
                 raise DataError(
                     f"{target} returned a {type(made).__name__}, not an iterable of feeds",
-                    fix="Write it as a generator: yield {'NAME': array} or yield {'NAME': array}, label",
+                    fix="Write it as a generator that yields {'NAME': array}, or ({'NAME': array}, label).",
                 )
             yield from made
         except (DataError, GeneratorExit):
@@ -65,7 +65,7 @@ def load(spec: str, inputs: tuple[TensorSpec, ...], limit: int) -> Dataset:
         if found < len(wanted):
             raise DataError(
                 f"{target} yielded {counted} samples at first and fewer in a later pass",
-                fix="Make it start anew on every call: open files inside the function",
+                fix="Let it start from the beginning on every call: open files inside the function.",
             )
 
     return Dataset(target.rpartition(":")[2] or target, spec, fetch, counted, has_labels=labelled, notes=notes)

@@ -27,8 +27,8 @@ def check_names(given: list[str], inputs: tuple[TensorSpec, ...], where: str) ->
         raise DataError(f"{where} has no array '{missing[0]}', which the model takes; {got}", fix=fix)
     if unknown:
         raise DataError(
-            f"{where} holds '{unknown[0]}', which is no input of the model",
-            fix=f"{suggestion(unknown[0], wanted)} Only the inputs and 'labels' may be there",
+            f"{where} holds '{unknown[0]}', which is not an input of the model",
+            fix=f"{suggestion(unknown[0], wanted)} Only the inputs and 'labels' may be there.",
         )
 
 
@@ -88,7 +88,7 @@ def check_finite(array: Array, name: str, where: str) -> None:
     first = tuple(int(i) for i in bad[0])
     raise DataError(
         f"{where}: '{name}' holds {array[first]} at {list(first)} ({len(bad)} of {array.size} values are not finite)",
-        fix="Remove or repair these values; edgekit does not guess them",
+        fix="Remove or repair these values; edgekit does not guess them.",
     )
 
 
@@ -190,7 +190,7 @@ def as_array(value: object, name: str, where: str) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise DataError(f"{where}: '{name}' is no array: {error}") from error
+        raise DataError(f"{where}: '{name}' is not an array: {error}") from error
     if array.dtype.kind in "OUSV":
         raise DataError(f"{where}: '{name}' is {type(value).__name__} of dtype {array.dtype}, not an array of numbers")
     return array

@@ -113,7 +113,7 @@ def _value(text: str, key: str, value: str) -> object:
             raise ValueError("it must be above 0")
         return int(value)
     except ValueError as error:
-        raise UsageError(f"--preprocess '{text}': '{value}' is no value for {key}") from error
+        raise UsageError(f"--preprocess '{text}': '{value}' is not a value for {key}") from error
 
 
 def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...], preprocess: str | None) -> Dataset:
@@ -127,7 +127,7 @@ def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...], preprocess: st
     if preprocess is None:
         raise UsageError(
             f"{spec} is a folder of images: --preprocess must say how they become the input",
-            fix="For example --preprocess imagenet, or resize=256,crop=224,mean=0.5,std=0.5, or file.py:function",
+            fix="For example: --preprocess imagenet, or resize=256,crop=224,mean=0.5,std=0.5, or file.py:function",
         )
     item = _image_input(spec, inputs)
     _need_pillow()
@@ -139,7 +139,7 @@ def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...], preprocess: st
     if len(files) % batch:
         notes.append(f"the last {len(files) % batch} images were left out: the model takes {batch} at once")
     if files and not count:
-        raise DataError(f"{spec} holds {len(files)} images, the model takes {batch} at once")
+        raise DataError(f"{spec} holds {len(files)} images, but the model takes {batch} at once")
 
     def fetch(indices: Sequence[int]) -> Iterator[Sample]:
         for index in indices:
@@ -163,7 +163,7 @@ def _image_input(spec: str, inputs: tuple[TensorSpec, ...]) -> TensorSpec:
         names = ", ".join(item.name for item in inputs)
         raise DataError(
             f"{spec} is a folder of images, but the model takes {len(inputs)} inputs: {names}",
-            fix="Give an .npz or file.py:factory instead",
+            fix="Give an .npz or file.py:factory instead.",
         )
     return inputs[0]
 
@@ -187,7 +187,8 @@ def _files(spec: str, folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     loose = [(path, -1) for path in _images(folder)]
     if found and loose:
         raise DataError(
-            f"{spec} holds images beside its class folders ({loose[0][0].name})", fix="Move each image into a class"
+            f"{spec} holds images beside its class folders ({loose[0][0].name})",
+            fix="Move each image into the folder of a class.",
         )
     if not found and not loose:
         raise DataError(f"{spec} holds no images", fix=f"Known endings: {', '.join(SUFFIXES)}")

@@ -43,7 +43,7 @@ def load_data(
     if preprocess is not None and not is_images:
         from ..errors import UsageError
 
-        raise UsageError(f"--preprocess is for image folders; '{spec}' is none")
+        raise UsageError(f"--preprocess is for image folders, and '{spec}' is not one")
     if is_images:
         return images.load(spec, path, inputs, preprocess)
     if path.is_dir():
@@ -60,6 +60,6 @@ def load_data(
     if path.suffix == ".npy" and len(inputs) == 1:
         return npz.load(spec, path, inputs)
     raise DataError(
-        f"{spec} is no data edgekit can read",
+        f"{spec} is not data that edgekit can read",
         fix=f"Save it as .npz: numpy.savez('data.npz', {', '.join(f'{item.name}=…' for item in inputs)}, labels=…)",
     )

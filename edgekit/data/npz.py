@@ -46,7 +46,9 @@ def from_arrays(
         lengths[item.name] = cut.length(array.shape[0])
         left = array.shape[0] - lengths[item.name] * max(cut.batch, 1)
         if array.shape[0] and not lengths[item.name]:
-            raise DataError(f"{spec} holds {array.shape[0]} rows of '{item.name}', the model takes {cut.batch} at once")
+            raise DataError(
+                f"{spec} holds {array.shape[0]} rows of '{item.name}', but the model takes {cut.batch} at once"
+            )
         if left:
             notes.append(f"the last {left} rows of '{item.name}' were left out: the model takes {cut.batch} at once")
     if len(set(lengths.values())) > 1:
@@ -80,7 +82,7 @@ def _check_labels(spec: str, labels: Array, rows: int) -> None:
     if labels.ndim == 0 or labels.shape[0] != rows:
         raise DataError(
             f"{spec} holds {rows} samples but {labels.shape[0] if labels.ndim else 1} labels",
-            fix="'labels' needs one entry a sample, first axis samples",
+            fix="'labels' needs one entry per sample, along its first axis.",
         )
     fit.check_finite(np.asarray(labels), "labels", spec)
 
@@ -97,14 +99,14 @@ def _open(path: Path) -> dict[str, Array]:
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 if info.filename == name:
-                    raise DataError(f"{path} holds '{info.filename}', which is no numpy array")
+                    raise DataError(f"{path} holds '{info.filename}', which is not a numpy array")
                 with archive.open(info) as member:
                     if info.compress_type == zipfile.ZIP_STORED:
                         arrays[name] = _map(path, info)
                     else:
                         arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is no .npz file: {error}") from error
+        raise DataError(f"{path} is not an .npz file: {error}") from error
     except ValueError as error:
         raise _unreadable(path, error) from error
     except OSError as error:

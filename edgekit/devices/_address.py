@@ -44,11 +44,11 @@ def parse(url: str) -> Address:
     python = _python(url, query)
     if scheme == "adb":
         if not _SERIAL.fullmatch(place):
-            raise UsageError(f"'{url}' is not a device: '{place}' is no serial", fix="See: adb devices")
+            raise UsageError(f"'{url}' is not a device: '{place}' is not a serial", fix="See: adb devices")
         return Address(url, scheme, place, python=python)
     if ":" in place.rpartition("@")[0]:
         raise UsageError(
-            "an ssh:// address must not hold a password: everybody here could read it in the list of processes",
+            "an ssh:// address must not hold a password: every user of this machine could read it in the process list",
             fix="Use a key: ssh-copy-id USER@HOST",
         )
     match = _SSH.fullmatch(place)

@@ -108,7 +108,7 @@ class Session:
         done = 0
         if requests.closed:  # an earlier request found it gone
             raise EngineError(
-                f"device '{self.transport.url}': the connection was lost before it was told to {command}",
+                f"device '{self.transport.url}': the connection was lost before it was asked to {command}",
                 fix="Try again when it is back.",
             )
         try:
@@ -125,7 +125,7 @@ class Session:
                 raise
             message = None
         if message is None:
-            raise self.ended(f"was told to {command}")
+            raise self.ended(f"was asked to {command}")
         header, _ = message
         if "error" in header:
             found = error_from_json(header["error"])
@@ -229,7 +229,7 @@ def explain(transport: Transport, code: int, stderr: str, limit_s: int, what: st
         code: the exit code, as the transport's client gave it.
         stderr: what the process and the client printed.
         limit_s: the time limit it ran under.
-        what: the process, for the message: "the process of runtime 'onnxruntime' was told to open".
+        what: the process, for the message: "the process of runtime 'onnxruntime' was asked to open".
     """
     where = f"device '{transport.url}'"
     found = transport.failure(code, stderr)
@@ -241,10 +241,12 @@ def explain(transport: Transport, code: int, stderr: str, limit_s: int, what: st
         old = [line.removeprefix("edgekit-old ") for line in lines if line.startswith("edgekit-old ")]
         named = transport.python
         return EngineError(
-            f"{where}: '{named}' is no Python {floor} or later" if named else f"{where} has no Python {floor} or later",
+            f"{where}: '{named}' is not Python {floor} or later"
+            if named
+            else f"{where} has no Python {floor} or later",
             details=old,
-            fix=f"Install it there (Debian, Ubuntu, Raspberry Pi OS: sudo apt-get install python3), "
-            f"or name one: {transport.url.partition('?')[0]}?python=/path/to/python3",
+            fix=f"Name one as in {transport.url.partition('?')[0]}?python=/path/to/python3. "
+            "Or install it there, on Debian, Ubuntu and Raspberry Pi OS: sudo apt-get install python3",
         )
     if code == _NO_TIMEOUT:
         return EngineError(f"{where} has no command 'timeout'", fix="Install coreutils or busybox there.")

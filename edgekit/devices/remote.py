@@ -161,5 +161,5 @@ class RemoteWorker(Worker):
 
     def _died(self, command: str) -> EngineError:
         code = self._process.wait()
-        what = f"the process of runtime '{self.runtime}' was told to {command}"
+        what = f"the process of runtime '{self.runtime}' was asked to {command}"
         return explain(self._device.transport, code, "\n".join(self._last_words()), self._device.limit_s, what)

@@ -24,7 +24,7 @@ _LOST_FIX = "Did it reboot, or lose its network? Try again when it is back."
 _FAILURES = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "its host key is not the one that is known: another machine answers there, or it was installed anew",
+        "its host key has changed: another machine answers there, or it was installed again",
         "If you know why: ssh-keygen -R {known}, then connect once by hand: {ssh}",
     ),
     (
@@ -34,7 +34,7 @@ _FAILURES = (
     ),
     (
         r"Could not resolve hostname|Name or service not known",
-        "there is no host of that name",
+        "there is no host by that name",
         "Check the name, or give the address.",
     ),
     (

@@ -55,6 +55,18 @@ class Candidate(TypedDict):
     note: str | None
     checked_with: str | None
     """the runtime that checked it in place of its own"""
+    peak_rss_bytes: int | None
+    """of a process that runs it; null: the target states no limit, or it is not known"""
+
+
+class Memory(TypedDict):
+    """The main memory that the pick needs, beside what the target has."""
+
+    limit_bytes: int
+    """the target's [limits] memory_bytes"""
+    peak_rss_bytes: int | None
+    not_checked_because: str | None
+    """why the peak is not known; null: it is, and within the limit"""
 
 
 class Calibration(TypedDict):
@@ -113,6 +125,8 @@ class Export(TypedDict):
     not_measured_because: str | None
     emulated: str | None
     """what stood for the device in every check; null: the device itself"""
+    memory: Memory | None
+    """null: the target states no limit"""
     metric: Metric | None
     """the pick's"""
     calibration: Calibration | None

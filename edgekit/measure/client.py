@@ -268,7 +268,7 @@ class Worker:
             how = f"ended with exit code {code}"
         fix = "Was the memory enough? The system kills a process that takes too much." if code == -9 else ""
         return EngineError(
-            f"the process of runtime '{self.runtime}' {how} while it was told to {command}",
+            f"the process of runtime '{self.runtime}' {how} while it was asked to {command}",
             details=self._last_words(),
             fix=fix,
         )

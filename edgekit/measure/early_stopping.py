@@ -37,12 +37,3 @@ def queries_under(t: int, q: float, confidence: float = CONFIDENCE, tolerance: f
 def minimum_samples(q: float, confidence: float = CONFIDENCE) -> int:
     """The fewest independent samples from which percentile ``q`` is stated: h(1) + 1, 11 for p50, 64, 662 for p99."""
     return queries_under(1, q, confidence) + 1
-
-
-def allowed_over(n: int, q: float, confidence: float = CONFIDENCE) -> int:
-    """The largest t with n >= h(t) + t: 0 where n is below `minimum_samples`."""
-    low, high = 0, n
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if n >= queries_under(middle, q, confidence) + middle else (low, middle - 1)
-    return low

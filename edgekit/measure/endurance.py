@@ -146,7 +146,7 @@ def _thermal(verdict: str, state: DeviceState | None) -> tuple[str, str]:
     every = (state.before, *state.during, state.after)
     readable = [item for item in every if item.throttle_count is not None or item.throttled or item.frequencies_hz]
     if not readable:
-        return "unknown", "this machine tells neither its clocks nor its throttle counters"
+        return "unknown", "this machine reports neither its clocks nor its throttle counters"
     hottest = [max(item.temperatures_c.values()) for item in every if item.temperatures_c]
     heat = f"{hottest[0]:.0f} °C at first, {max(hottest):.0f} °C at most" if hottest else "no temperature to be read"
     if verdict == "slower":

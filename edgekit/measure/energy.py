@@ -104,7 +104,7 @@ class NvmlMeter:
         """See Meter."""
         found = self._gpus.energy_j()
         if not found:
-            raise OSError("NVML no longer tells the energy")
+            raise OSError("NVML no longer reports the energy")
         return sum(found)
 
     def close(self) -> None:
@@ -238,7 +238,7 @@ def _battery_meter(supply: Path) -> Callable[[], Meter] | str:
         return lambda: PowerMeter(
             f"battery {supply.name}", lambda: abs(_read_integer(current)) * _read_integer(voltage) / 1e12
         )
-    return f"battery {supply.name} tells no power"
+    return f"battery {supply.name} does not report its power"
 
 
 def _read_integer(path: Path) -> int:

@@ -109,14 +109,14 @@ def memory_json(
     device = in_force.get("device_memory_bytes")
     reasons = {}
     if not peaks:
-        reasons["memory.peak_rss_bytes"] = "this system does not tell a process's peak memory"
+        reasons["memory.peak_rss_bytes"] = "this system does not report a process's peak memory"
     if not above:
         elsewhere = "the engine runs in a process of its own, which starts with the model"
         reasons["memory.peak_above_engine_bytes"] = (
-            elsewhere if peaks else "this system does not tell a process's memory"
+            elsewhere if peaks else "this system does not report a process's memory"
         )
     if device is None:
-        reasons["memory.device_bytes"] = "this engine does not tell what it takes on its device"
+        reasons["memory.device_bytes"] = "this engine does not report its memory on its device"
     return {
         "model_bytes": model_bytes,
         "peak_rss_bytes": max(peaks, default=None),

@@ -251,7 +251,7 @@ def named_metric(text: str) -> Metric:
     name, _, output = text.partition(":")
     if name not in METRICS:
         raise UsageError(
-            f"metric '{text}' is not known", fix=f"{suggestion(name, METRICS)} Or name your own: file.py:function."
+            f"metric '{text}' is not known", fix=f"{suggestion(name, METRICS)} Or name your own: file.py:function"
         )
     return METRICS[name](output)
 

@@ -72,7 +72,7 @@ def read_layers(path: Path) -> Layers | None:
     try:
         table = json.loads(path.read_bytes())
         if table["schema"] != SCHEMA:
-            raise BundleError(f"'{path.name}' has schema {table['schema']!r}, this edgekit reads schema {SCHEMA}")
+            raise BundleError(f"'{path.name}' has schema {table['schema']!r}; this edgekit reads schema {SCHEMA}")
         nodes = tuple(
             GraphNode(
                 item["name"],
@@ -300,7 +300,7 @@ def profile_worker(worker: Profiler, layers_file: Path) -> dict[str, Any]:
     peaks = worker.peaks(int(worker.info.in_force.get("threads") or 0))
     notes = []
     if layers is None:
-        notes.append("the bundle tells nothing of its layers: an older edgekit wrote it")
+        notes.append("the bundle has no information about its layers: an older edgekit wrote it")
     if isinstance(peaks, str):
         notes.append(peaks)
     else:

@@ -233,7 +233,7 @@ class _Server:
         if not self._feeds:
             raise EngineError("nothing to profile: the worker was opened without inputs")
         if not isinstance(session, Profiles):
-            raise EngineError("this runtime's adapter tells no times of single nodes")
+            raise EngineError("this runtime's adapter does not report the times of single nodes")
         session.run(self._feeds[0])
         start = time.perf_counter()
         session.run(self._feeds[0])

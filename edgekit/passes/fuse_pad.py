@@ -41,7 +41,7 @@ def _fuse(pad: ir.Node) -> str | None:
         return "it lacks an input"
     users = [use.node for use in result.uses()]
     if result.is_graph_output() or not users or not all(_takes_pads(user, result) for user in users):
-        return "what reads it is no Conv with stated pads"
+        return "it is not read by a Conv with stated pads"
     rank = rank_of(source) or len(users[0].attributes.get_ints("kernel_shape", ())) + 2
     pads = _pads(pad, rank)
     if pads is None:

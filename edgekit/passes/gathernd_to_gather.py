@@ -115,13 +115,13 @@ def _vectors(indices: ir.Value) -> list[Array] | str | None:
         return [np.ascontiguousarray(known[..., 0])]
     count = known.shape[-1]
     if known.ndim != count + 1:
-        return "its indices are no mesh of one vector for each axis"
+        return "its indices are not a mesh of one vector for each axis"
     vectors = []
     for k in range(count):
         mesh = known[..., k]
         vector = mesh[tuple(slice(None) if axis == k else slice(1) for axis in range(count))]
         if mesh.size == 0 or not np.array_equal(np.broadcast_to(vector, mesh.shape), mesh):
-            return "its indices are no mesh of one vector for each axis"
+            return "its indices are not a mesh of one vector for each axis"
         vectors.append(np.ascontiguousarray(vector.reshape(-1)))
     return vectors
 

@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import plugins
 from ..contracts import Placement
 from ..devices.local import Worker
 from ..errors import EdgekitError, EngineError, ParityError, PlacementError
-from ..facts import runtime_facts
 from ..graph import module_path
 from ..placement import refusal
 from ..results import CandidateResult
-from ..target.needs import StandIn, engine_or_stand_in, has_option, needs_calibration, takes_program
+from ..target.needs import StandIn, checker_of
 from ..target.profile import Candidate
+from ..target.toolchain import Toolchain
 from .build import build
 from .check import check, open_worker
-from .job import Built, Check, Job
-from .race import Variant, is_slower, screen
+from .job import Built, Check, NotBuilt, Variant
+from .memory import peak_memory, too_large
+from .race import Contender, is_slower, screen
 from .refused_operator import located
 from .repair import Repair, repair_for
 from .tuning import choices
@@ -30,16 +30,22 @@ from .tuning import choices
 class Assessed:
     """What became of a candidate. It can be picked if neither ``error`` nor ``reason`` is set."""
 
-    candidate: Candidate
+    toolchain: Toolchain
     built: Built | None = None
     check: Check | None = None
-    variants: tuple[Variant, ...] = ()  # timed shortly, one a combination of session options; empty: not timed here
+    contenders: tuple[Contender, ...] = ()  # timed shortly, one a combination of session options; empty: not timed here
     options: Mapping[str, Any] | None = None  # session options that ``check`` is of
     placement: Mapping[str, int] | None = None
     error: EdgekitError | None = None
     reason: str | None = None  # no error, but it would be no different from the plain graph
     note: str | None = None  # what was kept in floating point, and what the accuracy was without
     version: str = ""  # the engine's, where it was checked
+    peak_bytes: int | None = None  # of a process that runs it; None: the target has no limit, or not known
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the profile states of it."""
+        return self.toolchain.candidate
 
     @property
     def passed(self) -> bool:
@@ -52,20 +58,20 @@ class Assessed:
         return self.reason if self.error is None else str(self.error).splitlines()[0].removesuffix(":")
 
     @property
-    def best(self) -> Variant | None:
-        """The variant that stands for it: the fastest of those that got furthest in the race; None: not timed here."""
-        return min(self.variants, key=lambda item: (not item.finished, not item.blocks, item.p50_s), default=None)
+    def best(self) -> Contender | None:
+        """What stands for it: the fastest of those that got furthest in the race; None: not timed here."""
+        return min(self.contenders, key=lambda item: (not item.finished, not item.blocks, item.p50_s), default=None)
 
-    def result(self, baseline: Variant | None = None) -> CandidateResult:
+    def result(self, baseline: Contender | None = None) -> CandidateResult:
         """The row for the table and the JSON.
 
         Args:
-            baseline: the fp32 variant that its speed is compared with.
+            baseline: the fp32 contender that its speed is compared with.
         """
-        variant = self.best
-        options = variant.in_force if variant else self.options or self.candidate.options
-        slower = variant is not None and baseline is not None and self.passed and is_slower(variant, baseline)
-        notes = (self._tuned(variant), self.note, "slower than fp32" if slower else None)
+        best = self.best
+        options = best.in_force if best else self.options or self.candidate.options
+        slower = best is not None and baseline is not None and self.passed and is_slower(best, baseline)
+        notes = (self._tuned(best), self.note, "slower than fp32" if slower else None)
         return CandidateResult(
             name=self.candidate.name,
             runtime=self.candidate.runtime,
@@ -76,92 +82,96 @@ class Assessed:
             parity=self.check.parity if self.check else None,
             metric=self.check.metric if self.check else None,
             same_graph=self.check.same_graph if self.check else None,
-            latency=variant.latency(baseline) if variant and self.passed else None,
+            latency=best.latency(baseline) if best and self.passed else None,
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
             rejected=self.why_not,
             note="; ".join(filter(None, notes)) or None,
             checked_with=self.built.stand_in.runtime if self.built and self.built.stand_in else None,
+            peak_rss_bytes=self.peak_bytes,
         )
 
-    def _tuned(self, variant: Variant | None) -> str:
+    def _tuned(self, best: Contender | None) -> str:
         """``with cuda_graph = True``: what tuning changed; not the threads, which have a column of their own."""
-        if variant is None:
+        if best is None:
             return ""
         tune = self.candidate.tune
         changed = [
             f"{key} = {value}"
-            for key, value in variant.options.items()
+            for key, value in best.options.items()
             if key != "threads" and key in tune and value != tune[key][0]
         ]
         return f"with {', '.join(changed)}" if changed else ""
 
 
-def assess(candidate: Candidate, job: Job, threads: int | None) -> Assessed:
+def assess(toolchain: Toolchain, variant: Variant, threads: int | None) -> Assessed:
     """Build a candidate, check it in its own engine and time it shortly.
 
     An engine that is missing or refuses the model, and a missed accuracy, are outcomes here, not exceptions: the other
     candidates go on. An int8 or float16 candidate that misses is tried again without its most harmful nodes (`repair`).
     """
+    job = variant.job
+    checker = checker_of(toolchain, job.site.is_here)
+    if checker.missing is not None:
+        return Assessed(toolchain, error=checker.missing)
     try:
-        checker = engine_or_stand_in(candidate, job.site.is_here)
-    except EngineError as error:  # the stand-in is missing too
-        return Assessed(candidate, error=error)
-    if isinstance(checker, EngineError):
-        return Assessed(candidate, error=checker)
-    if job.calibration is None and needs_calibration(candidate):
-        return Assessed(candidate, reason="needs samples to calibrate: --data")
-    try:
-        first = _attempt(candidate, job, threads, frozenset(), "", checker)
+        if job.calibration is None and toolchain.needs_calibration:
+            return Assessed(toolchain, reason="needs samples to calibrate: --data")
+        first = _attempt(toolchain, variant, threads, frozenset(), "", checker.stand_in)
         if first.check is None or first.check.miss is None:
             return first
-        if job.emulator_of(candidate):  # too slow to try again and again; the next candidate has more bits
+        if job.emulator_of(toolchain):  # too slow to try again and again; the next candidate has more bits
             return first
-        way = None if takes_program(candidate) else repair_for(candidate, first.check, job)
-        return first if way is None else _repair(first, way, job, threads, checker)
+        way = None if toolchain.takes_program else repair_for(toolchain, first.check, variant)
+        return first if way is None else _repair(first, way, variant, threads, checker.stand_in)
     except PlacementError as error:
-        return Assessed(candidate, error=error)
+        return Assessed(toolchain, error=error)
     except EngineError as error:
-        return Assessed(candidate, error=located(error, job.graph, job.source.program))
+        return Assessed(toolchain, error=located(error, variant.graph, variant.source.program))
 
 
 def _attempt(
-    candidate: Candidate,
-    job: Job,
+    toolchain: Toolchain,
+    variant: Variant,
     threads: int | None,
     keep_float: frozenset[str],
     tag: str,
     stand_in: StandIn | None,
 ) -> Assessed:
-    built = build(candidate, job, keep_float, tag)
-    if isinstance(built, str):
-        return Assessed(candidate, reason=built)
-    built = replace(built, stand_in=stand_in)
-    given = choices(candidate, threads, job.site.cores, built.operators, job.allow_fallback)
-    with _open(built, job, given.first) as worker:
+    job = variant.job
+    outcome = build(toolchain, variant, keep_float, tag)
+    if isinstance(outcome, NotBuilt):
+        return Assessed(toolchain, reason=outcome.reason)
+    built = replace(outcome, stand_in=stand_in)
+    given = choices(toolchain, threads, job.site.cores, built.operators, job.allow_fallback)
+    with _open(built, given.first) as worker:
         placement: Placement = worker.info.placement
-        misplaced = _misplaced(placement, built, job) if stand_in is None else None
+        misplaced = _misplaced(placement, built) if stand_in is None else None
         if misplaced is not None:
-            return Assessed(candidate, built, error=misplaced)
-        outcome = check(built, worker, job)
-        if outcome.miss is not None:
-            return Assessed(candidate, built, outcome, error=ParityError(outcome.miss))
-        here = Assessed(candidate, built, outcome, options=given.first)
+            return Assessed(toolchain, built, error=misplaced)
+        found = check(built, worker)
+        if found.miss is not None:
+            return Assessed(toolchain, built, found, error=ParityError(found.miss))
+        here = Assessed(toolchain, built, found, options=given.first)
         if stand_in is not None:  # where its nodes run is not where the engine's would
             return here
         here = replace(here, placement=built.placement or placement.counts(), version=worker.info.version)
-        if job.site.unmeasured is not None or job.emulator_of(candidate):
+        if job.site.unmeasured is not None or job.emulator_of(toolchain):
             return here
         timed, refused = screen(built, given, worker, job.target.measure.warmup_s)
-    return replace(here, variants=tuple(timed), note=refused[0] if refused else None)
+    here = replace(here, contenders=tuple(timed), note=refused[0] if refused else None)
+    if job.target.limits.memory_bytes is None:
+        return here
+    peak = peak_memory(built, given.first)
+    return replace(here, peak_bytes=peak, error=too_large(peak, built))
 
 
-def _repair(first: Assessed, way: Repair, job: Job, threads: int | None, stand_in: StandIn | None) -> Assessed:
+def _repair(first: Assessed, way: Repair, variant: Variant, threads: int | None, stand_in: StandIn | None) -> Assessed:
     """Leave out more and more nodes until the accuracy holds, or give up."""
     assert first.check is not None
     last, tries = first, itertools.count(1)
     while last.built is not None and (proposal := way.next(last.built)) is not None:
-        again = _attempt(first.candidate, job, threads, proposal.nodes, f"-repair-{next(tries)}", stand_in)
+        again = _attempt(first.toolchain, variant, threads, proposal.nodes, f"-repair-{next(tries)}", stand_in)
         if again.reason is not None:  # nothing would be left to convert
             break
         last = again
@@ -170,60 +180,64 @@ def _repair(first: Assessed, way: Repair, job: Job, threads: int | None, stand_i
             before = f"all {precision} had {parity.sqnr_db:.1f} dB ({first.check.miss})"
             note = f"{proposal.describe()}{'; ' if proposal.why else ': '}{before}"
             return replace(again, note="; ".join(filter(None, (note, again.note))))
-    return Assessed(first.candidate, last.built, last.check, error=last.error or first.error)
+        if again.check is not None and again.check.miss is None:  # accurate, and out for another reason
+            return again
+    return Assessed(first.toolchain, last.built, last.check, error=last.error or first.error)
 
 
-def confirm(item: Assessed, variant: Variant, job: Job) -> Assessed:
+def confirm(item: Assessed, contender: Contender) -> Assessed:
     """``item`` checked with the session options that it would ship with, where these may change what it computes.
 
     The number of threads does not; another kernel or another layout may.
     """
     assert item.built is not None and item.options is not None
-    if _kernels(variant.options) == _kernels(item.options):
+    if _kernels(contender.options) == _kernels(item.options):
         return item
-    with open_worker(item.built, job, variant.options) as worker:
-        misplaced = _misplaced(worker.info.placement, item.built, job)
+    with open_worker(item.built, contender.options) as worker:
+        misplaced = _misplaced(worker.info.placement, item.built)
         if misplaced is not None:
             return replace(item, error=misplaced)
-        outcome = check(item.built, worker, job)
+        outcome = check(item.built, worker)
         counts = worker.info.placement.counts()
     error = None if outcome.miss is None else ParityError(outcome.miss)
-    return replace(item, check=outcome, options=variant.options, placement=counts, error=error)
+    return replace(item, check=outcome, options=contender.options, placement=counts, error=error)
 
 
 def _kernels(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key != "threads"}
 
 
-def _open(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
+def _open(built: Built, options: Mapping[str, Any]) -> Worker:
     """A worker; of an engine that refuses to run nodes elsewhere, the error names them by their PyTorch modules."""
     try:
-        return open_worker(built, job, options)
+        return open_worker(built, options)
     except PlacementError as error:
-        if not has_option(built.candidate.runtime, "fallback"):
+        if not built.toolchain.has_option("fallback"):
             raise
-        with open_worker(built, job, {**options, "fallback": ["*"]}) as worker:
-            raise _misplaced(worker.info.placement, built, job) or error from error
+        with open_worker(built, {**options, "fallback": ["*"]}) as worker:
+            raise _misplaced(worker.info.placement, built) or error from error
 
 
-def _misplaced(placement: Placement, built: Built, job: Job) -> PlacementError | None:
+def _misplaced(placement: Placement, built: Built) -> PlacementError | None:
     """The error for nodes that run where neither the target nor the user allows, or None."""
+    variant, job = built.variant, built.variant.job
     return refusal(
         placement,
         devices=job.target.devices_of(built.candidate),
         target=job.target.name,
         allowed=job.allow_fallback,
-        modules={node.name or "": module_path(node) for node in job.graph.graph},
-        advice=runtime_facts(plugins.load("runtimes", built.candidate.runtime)).advice,
+        modules={node.name or "": module_path(node) for node in variant.graph.graph},
+        advice=built.toolchain.runtime_facts.advice,
     )
 
 
-def why_not_measured(picked: Assessed, job: Job) -> str | None:
+def why_not_measured(picked: Assessed) -> str | None:
     """Why nothing was timed, and what in consequence is not known; None: it was."""
-    stand_in = picked.built.stand_in if picked.built is not None else None
-    emulator = job.emulator_of(picked.candidate)
+    assert picked.built is not None, "a picked candidate was built"
+    job, stand_in = picked.built.variant.job, picked.built.stand_in
+    emulator = job.emulator_of(picked.toolchain)
     if stand_in is None:
         return f"verified on the emulator ({emulator}); latency needs a device" if emulator else job.site.unmeasured
-    built = runtime_facts(plugins.load("runtimes", picked.candidate.runtime)).prepares
+    built = picked.toolchain.runtime_facts.prepares
     unbuilt = f"no {built} was built on this machine, the device builds it at first open; " if built else ""
     return f"{stand_in.reason}; {unbuilt}the numerics were checked with {stand_in.runtime} {stand_in.version}"

@@ -7,62 +7,60 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import plugins
 from ..accuracy.same_graph import write_plain
-from ..contracts import PassRecord, options_from
+from ..contracts import PassRecord
 from ..graph import clone
-from ..target.needs import takes_program
-from ..target.profile import Candidate
-from .job import Built, Job
+from ..target.toolchain import Toolchain
+from .job import Built, NotBuilt, Variant
 from .stages import run_passes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def build(candidate: Candidate, job: Job, keep_float: frozenset[str] = frozenset(), tag: str = "") -> Built | str:
-    """Run the candidate's passes on a clone of the shared graph and write its artifact.
+def build(
+    toolchain: Toolchain, variant: Variant, keep_float: frozenset[str] = frozenset(), tag: str = ""
+) -> Built | NotBuilt:
+    """Run the candidate's passes on a clone of the variant's graph and write its artifact.
 
-    Candidates that differ in session options alone share one artifact.
-
-    Returns:
-        What was built, or the reason why the candidate would be no different from the plain graph.
+    Candidates that differ in session options alone share one artifact. `NotBuilt`: it would be no different from the
+    plain graph, or from another candidate.
 
     Raises:
         EngineError: the engine or its converter is missing or refuses the graph.
     """
+    candidate, job, source = toolchain.candidate, variant.job, variant.source
     recipe = repr((candidate.runtime, candidate.format, candidate.passes, candidate.export_options, sorted(keep_float)))
-    if recipe in job.built:
-        twin = job.built[recipe]
-        return replace(twin, candidate=candidate, artifact=replace(twin.artifact, precision=candidate.precision))
-    context = job.pass_context(candidate.runtime, keep_float)
-    exporter = plugins.load("exporters", candidate.format)()
-    options = options_from(exporter.Options, candidate.export_options, f"candidate '{candidate.name}', exporter")
+    if recipe in variant.built:
+        twin = variant.built[recipe]
+        return replace(twin, toolchain=toolchain, artifact=replace(twin.artifact, precision=candidate.precision))
+    context = variant.pass_context(candidate.runtime, keep_float)
+    exporter, options = toolchain.exporter, toolchain.export_options()
     directory = job.workdir / f"{candidate.name.replace(' ', '-')}{tag}"
     records: tuple[PassRecord, ...] = ()
     model: ir.Model | None = None
-    if takes_program(candidate):
-        if job.source.program is None:
-            return f"{exporter.name} converts PyTorch programs, and {job.source.spec} has none"
+    if toolchain.takes_program:
+        if source.program is None:
+            return NotBuilt(f"{exporter.name} converts PyTorch programs, and {source.spec} has none")
         directory.mkdir()
-        artifact, info = exporter.write_program(job.source, directory, candidate.precision, options, context)
+        artifact, info = exporter.write_program(source, directory, candidate.precision, options, context)
     else:
-        model, records = run_passes(clone(job.graph), candidate.passes, context)
+        model, records = run_passes(clone(variant.graph), toolchain.steps, context)
         if records and not any(record.modified for record in records):
-            return "; ".join(record.detail for record in records)
+            return NotBuilt("; ".join(record.detail for record in records))
         directory.mkdir()
         artifact, info = exporter.write(model, directory, candidate.precision, options, context)
     operators = frozenset(node.op_type for graph in model.graphs() for node in graph) if model else frozenset()
     size_bytes, digest = _weigh(directory)
-    built = Built(candidate, artifact, directory, records, info, keep_float, size_bytes, operators, digest)
-    for other in job.built.values():
+    built = Built(variant, toolchain, artifact, directory, records, info, keep_float, size_bytes, operators, digest)
+    for other in variant.built.values():
         same = other.digest == digest and other.candidate.runtime == candidate.runtime and bool(records)
         if same and (other.candidate.options, other.candidate.tune) == (candidate.options, candidate.tune):
-            return f"no different from candidate '{other.candidate.name}': {records[-1].detail}"
-    if model is not None and job.emulator_of(candidate):
+            return NotBuilt(f"no different from candidate '{other.candidate.name}': {records[-1].detail}")
+    if model is not None and job.emulator_of(toolchain):
         plain, steps = write_plain(model, directory.with_name(f"{directory.name}-plain"), candidate.precision, context)
         built = replace(built, plain=plain, steps=steps)
-    job.built[recipe] = built
+    variant.built[recipe] = built
     return built
 
 

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
-from ..accuracy.expected import ReferenceRun
 from ..accuracy.parity import ParityCheck
 from ..accuracy.same_graph import SameGraphCheck
-from ..contracts import Artifact, Feeds, Outputs
+from ..contracts import Artifact, Outputs
+from ..data.chunks import in_chunks, nbytes
 from ..measure.parity import ParityMeter
 from ..results import MetricReport
-from .job import GOLDEN_SAMPLES, Built, Check, Job
+from .job import GOLDEN_SAMPLES, Built, Check
 
 if TYPE_CHECKING:
     from ..measure.client import Worker
 
-CHUNK_BYTES = 32 * 2**20
-"""Feeds go to a worker in chunks of about this size."""
 
-
-def open_worker(built: Built, job: Job, options: Mapping[str, Any]) -> Worker:
+def open_worker(built: Built, options: Mapping[str, Any]) -> Worker:
     """Start a fresh process with the artifact open in its engine.
 
     Raises:
         EngineError: the engine is missing, or refuses the model.
     """
+    job = built.variant.job
     feeds = [sample.feeds for sample in job.expected.first(4)]
-    return job.site.device.open(*checker(built, options), feeds)
+    return job.site.device.open(*checked_form(built, options), feeds)
 
 
-def checker(built: Built, options: Mapping[str, Any]) -> tuple[Artifact, str, Mapping[str, Any]]:
+def checked_form(built: Built, options: Mapping[str, Any]) -> tuple[Artifact, str, Mapping[str, Any]]:
     """What is opened to check a candidate: the artifact, the runtime's name, its session options.
 
     The candidate's own with ``options``; where a stand-in checks it, that one's.
@@ -43,7 +41,7 @@ def checker(built: Built, options: Mapping[str, Any]) -> tuple[Artifact, str, Ma
     return artifact, built.stand_in.runtime, built.stand_in.options
 
 
-def check(built: Built, worker: Worker, job: Job) -> Check:
+def check(built: Built, worker: Worker) -> Check:
     """Run every sample through the open engine and compare with the reference.
 
     Raises:
@@ -51,13 +49,13 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
     """
     from ..accuracy.metric import make_metric
 
-    accuracy, precision = job.accuracy, built.candidate.precision
-    parity, golden = ParityCheck(accuracy.tolerance(precision), job.expected.name), ParityMeter()
+    job = built.variant.job
+    accuracy, expected, precision = job.accuracy, job.expected, built.candidate.precision
+    parity, golden = ParityCheck(accuracy.tolerance(precision), expected.name), ParityMeter()
     metric = make_metric(accuracy.metric) if accuracy.metric else None
-    baseline = make_metric(accuracy.metric) if accuracy.metric else None
     same = SameGraphCheck(built.plain, built.steps) if built.plain else None
     done = 0
-    for chunk in _chunks(job.expected):
+    for chunk in in_chunks(expected, lambda sample: nbytes(sample.feeds) + nbytes(sample.expected)):
         answers: list[Outputs] = worker.run_many([sample.feeds for sample in chunk])
         for index, (sample, got) in enumerate(zip(chunk, answers, strict=True), start=done):
             parity.add(sample.expected, got)
@@ -65,42 +63,21 @@ def check(built: Built, worker: Worker, job: Job) -> Check:
                 same.add(sample.feeds, got)
             if index < GOLDEN_SAMPLES:
                 golden.add(sample.expected, got)
-            if metric is not None and baseline is not None:
+            if metric is not None:
                 metric.add(got, sample.label, sample.expected)
-                baseline.add(sample.expected, sample.label, sample.expected)
         done += len(chunk)
-        job.progress.step(done, len(job.expected), built.candidate.name)
+        job.progress.step(done, len(expected), built.candidate.name)
     report = parity.report()
-    if metric is None or baseline is None or accuracy.metric is None:
-        return Check(report, None, golden.result().sqnr_db, same.result() if same else None)
-    value, reference = metric.value(), baseline.value()
-    return Check(
-        report,
-        MetricReport(
-            name=accuracy.metric,
-            reference=reference,
-            value=value,
-            drop=(reference - value) if metric.higher_is_better else (value - reference),
-            max_drop=accuracy.max_drop,
-            samples=len(job.expected),
-        ),
-        golden.result().sqnr_db,
-        same.result() if same else None,
+    outcome = Check(report, None, golden.result().sqnr_db, same.result() if same else None)
+    if metric is None or accuracy.metric is None or expected.metric is None:
+        return outcome
+    value, reference = metric.value(), expected.metric
+    told = MetricReport(
+        name=accuracy.metric,
+        reference=reference,
+        value=value,
+        drop=(reference - value) if metric.higher_is_better else (value - reference),
+        max_drop=accuracy.max_drop,
+        samples=len(expected),
     )
-
-
-def _chunks(samples: ReferenceRun) -> Iterator[list[Any]]:
-    """Split the samples so that a chunk's feeds take about `CHUNK_BYTES`."""
-    chunk, size = [], 0
-    for sample in samples:
-        chunk.append(sample)
-        size += _nbytes(sample.feeds) + _nbytes(sample.expected)
-        if size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _nbytes(arrays: Feeds) -> int:
-    return sum(array.nbytes for array in arrays.values())
+    return replace(outcome, metric=told)

@@ -8,41 +8,41 @@ from .. import plugins
 from ..accuracy.divergence import Divergence, first_divergence
 from ..contracts import Feeds, options_from
 from ..errors import EdgekitError
-from .check import checker
-from .job import Built, Job
+from .check import checked_form
+from .job import Built
 from .tuning import choices
 
 SAMPLES = 8
 """Samples to look for one that misses: not every sample need overflow."""
 
 
-def diverging_layer(built: Built, job: Job, feeds: Feeds) -> Divergence | None:
+def diverging_layer(built: Built, feeds: Feeds) -> Divergence | None:
     """The first layer of a candidate that is farther from PyTorch than its precision allows, on one sample; or None.
 
     Raises:
         EngineError: the engine is not on this machine, or refuses the graph with its layers exposed.
     """
-    candidate = built.candidate
+    candidate, variant, job = built.candidate, built.variant, built.variant.job
     # One that was compiled ahead of time shows no layers.
     shown = replace(built, artifact=built.plain or built.artifact)
-    table = choices(candidate, None, (1,), allow_fallback=job.allow_fallback).first
-    artifact, name, table_there = checker(shown, table)
+    table = choices(built.toolchain, None, (1,), allow_fallback=job.allow_fallback).first
+    artifact, name, table_there = checked_form(shown, table)
     runtime = plugins.load("runtimes", name)()
     options = options_from(runtime.Options, table_there, f"session options of candidate '{candidate.name}'")
     tolerance = job.accuracy.tolerance(candidate.precision)
-    return first_divergence(job.source, job.graph, artifact, runtime, options, feeds, tolerance)
+    return first_divergence(variant.source, variant.graph, artifact, runtime, options, feeds, tolerance)
 
 
-def divergence_lines(built: Built, job: Job) -> list[str]:
+def divergence_lines(built: Built) -> list[str]:
     """Lines that name the first diverging layer of a candidate that missed its parity, with its PyTorch module.
 
     Where the walk itself is impossible (an engine refuses the graph with its layers exposed), the line says that.
     """
     candidate = built.candidate
-    samples = job.expected.first(SAMPLES)
+    samples = built.variant.job.expected.first(SAMPLES)
     try:
         for sample in samples:
-            found = diverging_layer(built, job, sample.feeds)
+            found = diverging_layer(built, sample.feeds)
             if found is not None:
                 return [f"{candidate.name}, {found}"]
     except EdgekitError as error:

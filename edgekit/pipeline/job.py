@@ -1,9 +1,9 @@
-"""What an export works on: the job that all candidates share, what was built, how it was judged."""
+"""What an export works on: the job, the variants of its model, what was built of them, how it was judged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from ..analysis.sensitivity import Rankings
 from ..context import PassContext
 from ..contracts import Artifact, PassRecord, Progress
 from ..results import MetricReport, ParityReport, SameGraph
-from ..target.needs import StandIn, emulator_of
+from ..target.needs import StandIn
 from ..target.profile import Candidate, Target
+from ..target.toolchain import Toolchain
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,51 +31,61 @@ GOLDEN_SAMPLES = 4
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every candidate of one export shares."""
+    """What every variant of one export shares: where it goes, what it is judged by, and where."""
 
     target: Target
-    source: Source
-    graph: ir.Model  # after the shared passes; candidates work on clones
-    expected: ReferenceRun
+    expected: ReferenceRun  # the samples to check on, with the answers of the model as the user brought it
     calibration: Dataset | None
     accuracy: Accuracy
     site: Site  # where candidates are checked and timed
     workdir: Path
     progress: Progress
     allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device
-    rankings: Rankings = field(default_factory=Rankings)
-    ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)  # see PassContext.ranges
-    built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them
     dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # see PassContext.dimensions
 
-    def emulator_of(self, candidate: Candidate) -> str | None:
+    def emulator_of(self, toolchain: Toolchain) -> str | None:
         """What stands for the device where the candidate is checked; None: nothing does, or the engine is silent."""
-        return emulator_of(candidate.runtime) if self.site.is_here else None
+        return toolchain.emulator if self.site.is_here else None
 
-    def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
-        """What passes and exporters may look at for an engine."""
+    def pass_context(self, runtime: str = "any") -> PassContext:
+        """What passes and exporters may look at for an engine; ``any``: passes that all candidates share."""
         data = self.calibration
         return PassContext(
             arch=self.site.arch,
             runtime=runtime,
             calibration=data.feeds if data is not None else None,
             calibration_samples=len(data) if data is not None else 0,
-            keep_float=keep_float,
             target=self.target.name,
             device="" if self.target.measure.fallback else self.target.measure.device,
             allow_fallback=self.allow_fallback,
             workdir=self.workdir,
             progress=self.progress,
-            ranges=self.ranges,
             dimensions=self.dimensions,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One form of the user's model: as it was brought, or as a module pass left it; and what was learned of it."""
+
+    job: Job
+    source: Source
+    graph: ir.Model  # after the shared passes; candidates work on clones
+    rankings: Rankings = field(default_factory=Rankings)
+    ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)  # see PassContext.ranges
+    built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them
+
+    def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:
+        """What passes and exporters may look at for an engine, with what this variant's candidates share."""
+        return replace(self.job.pass_context(runtime), keep_float=keep_float, ranges=self.ranges)
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
     """A candidate's artifact on disk, and how it came about."""
 
-    candidate: Candidate
+    variant: Variant
+    toolchain: Toolchain
     artifact: Artifact
     directory: Path  # holds the artifact's files and nothing else
     records: tuple[PassRecord, ...]
@@ -88,10 +99,22 @@ class Built:
     steps: Mapping[str, float] = field(default_factory=dict)  # of ``plain``: output → step of its quantization
 
     @property
+    def candidate(self) -> Candidate:
+        """What the profile states of it."""
+        return self.toolchain.candidate
+
+    @property
     def placement(self) -> Mapping[str, int] | None:
         """Device → number of the graph's nodes, where it was compiled ahead of time: it is few nodes afterwards."""
         found: Mapping[str, int] | None = self.info.get("placement")
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class NotBuilt:
+    """Why nothing was built of a candidate, though nothing failed."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

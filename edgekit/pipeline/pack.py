@@ -14,17 +14,17 @@ from ..accuracy.same_graph import same_graph_text
 from ..bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
 from ..bundle.readme import bundle_readme
 from ..contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, options_from
-from ..facts import install_on, runtime_facts
+from ..facts import install_on
 from ..measure.engines import installed_version
-from ..target.needs import takes_program
 from ..target.profile import machine
 from ..units import latency as shown
 from ..version import __version__
 from .assess import Assessed, why_not_measured
-from .job import GOLDEN_SAMPLES, Built, Check, Job
+from .job import GOLDEN_SAMPLES, Built, Check
 
 if TYPE_CHECKING:
-    from .race import Variant
+    from .race import Contender
+    from .site import Site
 
 GOLDEN_MARGIN_DB = 6.0
 """The self-test allows twice the error measured here: other CPUs add numbers up in another order."""
@@ -39,8 +39,7 @@ _MAKERS = (
 
 def pack_bundle(
     picked: Assessed,
-    finalists: Sequence[Variant],
-    job: Job,
+    finalists: Sequence[Contender],
     shared_passes: Sequence[PassRecord],
     destination: Path,
     overwrite: bool,
@@ -50,7 +49,6 @@ def pack_bundle(
     Args:
         picked: the candidate; was built and checked.
         finalists: what was measured to the end, the best first; empty where nothing was measured here.
-        job: the export.
         shared_passes: records of the passes that every candidate shares.
         destination: the bundle's folder.
         overwrite: replace a bundle that is there.
@@ -65,10 +63,10 @@ def pack_bundle(
     built, outcome = picked.built, picked.check
     assert built is not None and outcome is not None, "a picked candidate was built and checked"
     measured = next((item for item in finalists if item.built is built), None)
-    runtime_class = plugins.load("runtimes", picked.candidate.runtime)
-    runtime, facts = runtime_class(), runtime_facts(runtime_class)
+    variant, job, toolchain = built.variant, built.variant.job, picked.toolchain
+    runtime, runtime_class, facts = toolchain.runtime, toolchain.runtime_class, toolchain.runtime_facts
     golden = job.expected.first(GOLDEN_SAMPLES)
-    emulator = job.emulator_of(picked.candidate)
+    emulator = job.emulator_of(toolchain)
     parity = outcome.parity
     options = dict(measured.options if measured else picked.options or {})
     glue = _glue(runtime, built, options)
@@ -77,7 +75,7 @@ def pack_bundle(
     other_class = None if other is None else plugins.load("runtimes", other.runtime)
     substitute = None
     if other is not None and other_class is not None:
-        reason = why_not_measured(picked, job) or ""
+        reason = why_not_measured(picked) or ""
         substitute = Substitute(other.runtime, other.version, other_class.install, reason, other.options)
     manifest = Manifest(
         name=destination.name.removesuffix(".edgekit"),
@@ -97,8 +95,8 @@ def pack_bundle(
         placement=dict(picked.placement or {}),
         parity={**parity.to_json(), **_emulated(outcome, emulator)},
         metric=outcome.metric.to_json() if outcome.metric else None,
-        passes=built.records if takes_program(picked.candidate) else (*shared_passes, *built.records),
-        source={**job.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
+        passes=built.records if toolchain.takes_program else (*shared_passes, *built.records),
+        source={**variant.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
         calibration={"data": job.calibration.spec, "samples": len(job.calibration)} if job.calibration else None,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -119,8 +117,8 @@ def pack_bundle(
             precision=picked.candidate.precision,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
-            parity=_parity_line(picked, job, emulator),
-            measured=_measured_line(measured, picked, job),
+            parity=_parity_line(picked, built, emulator),
+            measured=_measured_line(measured, picked, emulator, job.site),
             substitute=substitute,
             note=facts.note if install == runtime.install else "",
             device=facts.on_the_device,
@@ -129,7 +127,7 @@ def pack_bundle(
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,
         substitute_module_file=None if other_class is None else Path(inspect.getfile(other_class)),
-        layers=_layers(built, job),
+        layers=_layers(built),
         app=glue.files,
         overwrite=overwrite,
         check=lambda written: tested.append(job.site.self_test(written.path, substitute=other is not None)),
@@ -145,14 +143,14 @@ def _glue(runtime: Runtime, built: Built, options: Mapping[str, Any]) -> AppGlue
     )
 
 
-def _layers(built: Built, job: Job) -> bytes:
+def _layers(built: Built) -> bytes:
     """Of the artifact's own graph; where its format is not ONNX, of the graph it was converted from."""
     import onnx_ir as ir
 
     from ..analysis.layers import layers_json
 
-    model = ir.load(built.artifact.path) if built.artifact.path.suffix == ".onnx" else job.graph
-    return layers_json(model, job.expected.first(1)[0].feeds)
+    model = ir.load(built.artifact.path) if built.artifact.path.suffix == ".onnx" else built.variant.graph
+    return layers_json(model, built.variant.job.expected.first(1)[0].feeds)
 
 
 def _golden_tolerance(measured_db: float, allowed: Tolerance) -> Tolerance:
@@ -178,7 +176,7 @@ def _emulated(outcome: Check, emulator: str | None) -> dict[str, Any]:
     return {"emulated": emulator, "same_graph": same.to_json() if same else None}
 
 
-def _parity_line(picked: Assessed, job: Job, emulator: str | None) -> str:
+def _parity_line(picked: Assessed, built: Built, emulator: str | None) -> str:
     assert picked.check is not None
     parity, metric = picked.check.parity, picked.check.metric
     text = (
@@ -187,29 +185,29 @@ def _parity_line(picked: Assessed, job: Job, emulator: str | None) -> str:
     )
     if metric:
         text += f" {metric.name}: {metric.value:.4f} (reference {metric.reference:.4f})."
-    stand_in = picked.built.stand_in if picked.built else None
+    stand_in = built.stand_in
     if stand_in is not None:
         text += f" Checked with {stand_in.runtime} {stand_in.version} on {machine()}, not in the engine itself."
     elif emulator:
         same = picked.check.same_graph
         text += f" Verified on the emulator ({emulator}), not on the device"
         text += f": {same_graph_text(same)}." if same else "."
-    elif not job.site.is_device:
+    elif not built.variant.job.site.is_device:
         text += f" Checked on {machine()}, not on the device."
     return text
 
 
-def _measured_line(measured: Variant | None, picked: Assessed, job: Job) -> str:
-    if job.emulator_of(picked.candidate):
+def _measured_line(measured: Contender | None, picked: Assessed, emulator: str | None, site: Site) -> str:
+    if emulator:
         return "Verified on the emulator; latency needs a device, so none was measured, and `run.py bench` refuses to."
     if measured is None:
-        return f"Latency was not measured: {why_not_measured(picked, job)}."
+        return f"Latency was not measured: {why_not_measured(picked)}."
     latency = measured.latency()
-    device, told = job.site.facts, measured.in_force
+    device, told = site.facts, measured.in_force
     name = ", ".join(filter(None, (device["board"] or device["cpu"] or device["machine"], device.get("browser"))))
     where = told.get("gpu") or f"{name}, {told.get('threads')} threads"
     return (
-        f"{'Measured where it was exported' if job.site.is_here else 'Measured on the device'} "
+        f"{'Measured where it was exported' if site.is_here else 'Measured on the device'} "
         f"({where}): p50 {shown(latency.p50_s.value)} "
         f"(95 % interval {shown(latency.p50_s.low)} to {shown(latency.p50_s.high)}, "
         f"{latency.n} runs in {latency.processes} processes)."

@@ -31,10 +31,10 @@ from .job import Built, Job
 from .tuning import Choices, explore
 
 SCREENING_RATIO = 1.6
-"""A variant whose screening p50 is above this multiple of the best one's does not take part in the race."""
+"""A contender whose screening p50 is above this multiple of the best one's does not take part in the race."""
 MAX_CONTENDERS = 6
 RACE_RATIO = 1.3
-"""A variant whose p50 is above this multiple of the best one's in the first round of the race leaves it."""
+"""A contender whose p50 is above this multiple of the best one's in the first round of the race leaves it."""
 MAX_FINALISTS = 4
 PRECISION = 0.05
 """Rounds go on until the winner's gain over fp32 is known to ± this share of it, or `MORE_S` seconds are spent."""
@@ -43,7 +43,7 @@ GAIN_LEVEL = 0.985
 """Level of the gain's interval. It is stated for the winner of several, after looking at it each round until it was
 narrow; both cost coverage. At this level the true gain lies within it 95 % of the time (`benchmarks/intervals.py`)."""
 SCREEN_S = 0.25
-"""Seconds of timed runs a variant in the screening; at least `SCREEN_RUNS` runs, whatever they take."""
+"""Seconds of timed runs a contender in the screening; at least `SCREEN_RUNS` runs, whatever they take."""
 SCREEN_RUNS = 12
 BLOCK_S = 0.12
 BLOCKS = 6
@@ -52,7 +52,7 @@ BLOCK_RUNS = 4
 
 
 @dataclass(eq=False)
-class Variant:
+class Contender:
     """A built candidate with one combination of session options, and its samples."""
 
     built: Built
@@ -83,11 +83,11 @@ class Variant:
         medians = [percentile(np.concatenate(process), 0.5) for process in self.samples]
         return float(np.exp(np.mean(np.log(np.maximum(medians, 1e-9)))))
 
-    def latency(self, baseline: Variant | None = None) -> Latency:
+    def latency(self, baseline: Contender | None = None) -> Latency:
         """Percentiles with intervals over all that was sampled in the last round it took part in.
 
         Args:
-            baseline: the fp32 variant to compare with; None: nothing is compared.
+            baseline: the fp32 contender to compare with; None: nothing is compared.
         """
         summary = summarize(self.samples)
         # A short round of a slow model may be too correlated to say more than between which runs its median lies.
@@ -103,44 +103,44 @@ class Variant:
         )
 
 
-def speedup(variant: Variant, baseline: Variant) -> Estimate | None:
-    """How many times as fast as ``baseline``: its p50 ÷ the variant's, round by round, and Student's t interval.
+def speedup(contender: Contender, baseline: Contender) -> Estimate | None:
+    """How many times as fast as ``baseline``: its p50 ÷ the contender's, round by round, and Student's t interval.
 
     The interval is one at `GAIN_LEVEL`, which holds the gain 95 % of the time in the race that picks by it. None where
     the two did not share at least two rounds of the race.
     """
-    gain = _gain(variant, baseline)
-    clock_s = max(variant.clock_s, baseline.clock_s)
-    return gain and ratio_by_clock(gain, (variant.p50_s, baseline.p50_s), clock_s)
+    gain = _gain(contender, baseline)
+    clock_s = max(contender.clock_s, baseline.clock_s)
+    return gain and ratio_by_clock(gain, (contender.p50_s, baseline.p50_s), clock_s)
 
 
-def _gain(variant: Variant, baseline: Variant) -> Estimate | None:
+def _gain(contender: Contender, baseline: Contender) -> Estimate | None:
     """The same of the runs alone, whatever clock they were read from."""
-    if variant is baseline or not (variant.finished and baseline.finished):
+    if contender is baseline or not (contender.finished and baseline.finished):
         return None
-    medians = [[percentile(np.concatenate(process), 0.5) for process in item.blocks] for item in (baseline, variant)]
+    medians = [[percentile(np.concatenate(process), 0.5) for process in item.blocks] for item in (baseline, contender)]
     ratios = [theirs / max(ours, 1e-9) for theirs, ours in zip(*medians, strict=True)]
     return mean_interval(ratios, GAIN_LEVEL) if len(ratios) > 1 else None
 
 
-def is_slower(variant: Variant, baseline: Variant) -> bool:
+def is_slower(contender: Contender, baseline: Contender) -> bool:
     """Whether it is slower than ``baseline`` beyond doubt: by the race, else far behind in the screening."""
-    gain = speedup(variant, baseline)
+    gain = speedup(contender, baseline)
     if gain is not None:
         return gain.high < 1
-    if variant is baseline or variant.finished:
+    if contender is baseline or contender.finished:
         return False
-    ours, theirs = (percentile(item.screening_s, 0.5) for item in (variant, baseline))
-    return ours - variant.clock_s > RACE_RATIO * (theirs + baseline.clock_s)
+    ours, theirs = (percentile(item.screening_s, 0.5) for item in (contender, baseline))
+    return ours - contender.clock_s > RACE_RATIO * (theirs + baseline.clock_s)
 
 
-def screen(built: Built, given: Choices, worker: Worker, warmup_s: float) -> tuple[list[Variant], list[str]]:
+def screen(built: Built, given: Choices, worker: Worker, warmup_s: float) -> tuple[list[Contender], list[str]]:
     """Time combinations of session options shortly (`tuning.explore`), in a worker that is open with the first of them.
 
     Returns:
         Those that were timed, and a line for each that the engine refused.
     """
-    screened: list[Variant] = []
+    screened: list[Contender] = []
     refused: list[str] = []
 
     def measure(options: dict[str, Any]) -> float | None:
@@ -152,28 +152,28 @@ def screen(built: Built, given: Choices, worker: Worker, warmup_s: float) -> tup
                 refused.append(f"not with {changed[-1]}: {error.what}")
                 return None
         samples = worker.measure(seconds=SCREEN_S, min_runs=SCREEN_RUNS, warmup_s=min(warmup_s, SCREEN_S))
-        screened.append(Variant(built, options, samples, in_force=worker.info.in_force))
+        screened.append(Contender(built, options, samples, in_force=worker.info.in_force))
         return screened[-1].p50_s
 
     explore(given, measure)
     return screened, refused
 
 
-def contenders(variants: Sequence[Variant]) -> list[Variant]:
-    """The variants that may be the fastest: not far from the best in the screening, the best first."""
-    ranked = sorted(variants, key=lambda item: item.p50_s)
+def shortlist(screened: Sequence[Contender]) -> list[Contender]:
+    """Those that may be the fastest: not far from the best in the screening, the best first."""
+    ranked = sorted(screened, key=lambda item: item.p50_s)
     limit = ranked[0].p50_s * SCREENING_RATIO if ranked else 0.0
     return [item for item in ranked if item.p50_s <= limit][:MAX_CONTENDERS]
 
 
-def fp32_baseline(variants: Sequence[Variant]) -> Variant | None:
-    """The fastest variant in fp32 in the screening: what the others' gain is stated against."""
-    plain = [item for item in variants if item.built.candidate.precision == "fp32"]
+def fp32_baseline(screened: Sequence[Contender]) -> Contender | None:
+    """The fastest in fp32 in the screening: what the others' gain is stated against."""
+    plain = [item for item in screened if item.built.candidate.precision == "fp32"]
     return min(plain, key=lambda item: item.p50_s, default=None)
 
 
-def race(entrants: Sequence[Variant], baseline: Variant | None, job: Job, max_time_s: float) -> list[Variant]:
-    """Measure in interleaved blocks, in several fresh processes each; fills the variants' ``blocks``.
+def race(entrants: Sequence[Contender], baseline: Contender | None, job: Job, max_time_s: float) -> list[Contender]:
+    """Measure in interleaved blocks, in several fresh processes each; fills the contenders' ``blocks``.
 
     As many rounds as the target states, and more on a machine where they disagree (`PRECISION`). Stops early, after a
     whole round, when ``max_time_s`` is spent.
@@ -195,7 +195,7 @@ def race(entrants: Sequence[Variant], baseline: Variant | None, job: Job, max_ti
         if number == 1:
             racing = _leave(racing, baseline)
         job.progress.step(number, max(number, processes), "measuring the contenders")
-        ranked, now = sorted(racing, key=lambda variant: variant.p50_s), time.monotonic()
+        ranked, now = sorted(racing, key=lambda contender: contender.p50_s), time.monotonic()
         if number == processes:
             enough_s = now + MORE_S
         done = number >= processes and precise(ranked[0], baseline)
@@ -204,7 +204,7 @@ def race(entrants: Sequence[Variant], baseline: Variant | None, job: Job, max_ti
     raise AssertionError("the loop ends")
 
 
-def precise(winner: Variant, baseline: Variant | None) -> bool:
+def precise(winner: Contender, baseline: Contender | None) -> bool:
     """Whether more rounds are not needed to know the winner's gain to `PRECISION`; without a rival there is none.
 
     More rounds do not help against the steps of a clock.
@@ -213,26 +213,26 @@ def precise(winner: Variant, baseline: Variant | None) -> bool:
     return gain is None or gain.relative_error <= PRECISION
 
 
-def _round(racing: Sequence[Variant], job: Job) -> None:
+def _round(racing: Sequence[Contender], job: Job) -> None:
     """One fresh process each, all open at once, in turns."""
     warmup_s = job.target.measure.warmup_s
     with contextlib.ExitStack() as stack:
         workers = []
-        for variant in racing:
-            workers.append((variant, stack.enter_context(open_worker(variant.built, job, variant.options))))
-            variant.blocks.append([])
+        for contender in racing:
+            workers.append((contender, stack.enter_context(open_worker(contender.built, contender.options))))
+            contender.blocks.append([])
         for block in range(BLOCKS):
             # Who goes first changes from block to block, so that nobody always follows the same neighbour.
             turn = block % len(workers)
-            for variant, worker in workers[turn:] + workers[:turn]:
+            for contender, worker in workers[turn:] + workers[:turn]:
                 warm = warmup_s if block == 0 else BLOCK_S / 4
-                variant.blocks[-1].append(worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm))
+                contender.blocks[-1].append(worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm))
 
 
-def _leave(racing: Sequence[Variant], baseline: Variant | None) -> list[Variant]:
+def _leave(racing: Sequence[Contender], baseline: Contender | None) -> list[Contender]:
     """Mark those that are out after the first round as such; return the others and the baseline."""
-    ranked = sorted(racing, key=lambda variant: variant.p50_s)
-    for rank, variant in enumerate(ranked):
-        slow = variant.p50_s > ranked[0].p50_s * RACE_RATIO or rank >= MAX_FINALISTS
-        variant.left = slow and variant is not baseline
-    return [variant for variant in racing if not variant.left]
+    ranked = sorted(racing, key=lambda contender: contender.p50_s)
+    for rank, contender in enumerate(ranked):
+        slow = contender.p50_s > ranked[0].p50_s * RACE_RATIO or rank >= MAX_FINALISTS
+        contender.left = slow and contender is not baseline
+    return [contender for contender in racing if not contender.left]

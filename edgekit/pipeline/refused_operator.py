@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
 
-FIX = "Write it with other operators there, or choose a target whose engine has it"
+FIX = "Write it with other operators there, or choose a target whose engine has it."
 _SHOWN = 8
 _ONNX = re.compile(r"\b([A-Za-z]\w*)(?:\(-?\d+\)|-\d+)?(?: node with name '([^']*)')?")
 _ATEN = re.compile(r"\baten\.\w+\.\w+")

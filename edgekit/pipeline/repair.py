@@ -17,12 +17,11 @@ import onnx_ir as ir
 from ..analysis.overflow import LARGEST, SAMPLES, find_overflows
 from ..contracts import Feeds
 from ..graph import module_path
-from ..target.needs import needs_calibration
-from ..target.profile import Candidate
+from ..target.toolchain import Toolchain
 from .diagnose import diverging_layer
 
 if TYPE_CHECKING:
-    from .job import Built, Check, Job
+    from .job import Built, Check, Variant
 
 MAX_TRIES = 5
 MARGIN_DB = 1.0
@@ -56,13 +55,13 @@ class Repair(Protocol):
         ...
 
 
-def repair_for(candidate: Candidate, missed: Check, job: Job) -> Repair | None:
+def repair_for(toolchain: Toolchain, missed: Check, variant: Variant) -> Repair | None:
     """How to repair a candidate that missed, or None: nothing of it can be left out."""
-    halved = any(spec.name == "convert_float16" for spec in candidate.passes)
-    ranked = _Ranked(_proposals(missed, job)) if needs_calibration(candidate) else None
+    halved = any(spec.name == "convert_float16" for spec in toolchain.candidate.passes)
+    ranked = _Ranked(_proposals(missed, variant)) if toolchain.needs_calibration else None
     if not halved:
         return ranked
-    overflow = OverflowRepair(candidate, missed, job)
+    overflow = OverflowRepair(variant)
     return overflow if ranked is None else _Both(overflow, ranked)
 
 
@@ -93,9 +92,9 @@ class _Both:
         return None if more is None else replace(more, nodes=more.nodes | self._kept)
 
 
-def _proposals(missed: Check, job: Job) -> Iterator[Proposal]:
+def _proposals(missed: Check, variant: Variant) -> Iterator[Proposal]:
     """Sets of nodes to leave in floating point, growing from try to try, until nothing would be left to quantize."""
-    first = job.rankings.reach(_goal_db(missed), job.graph, job.pass_context("onnxruntime"))
+    first = variant.rankings.reach(_goal_db(missed), variant.graph, variant.pass_context("onnxruntime"))
     total = sum(len(item.nodes) for item in first.damage)
     groups = max(1, sum(1 for item in first.damage if item.nodes[0] in first.keep_float))
     for _ in range(MAX_TRIES):
@@ -121,9 +120,7 @@ def _goal_db(missed: Check) -> float:
 class OverflowRepair:
     """Proposals for a float16 candidate."""
 
-    candidate: Candidate
-    missed: Check
-    job: Job
+    variant: Variant
     _kept: dict[str, str] = field(default_factory=dict)  # node → its module
     _tries: int = 0
 
@@ -133,9 +130,9 @@ class OverflowRepair:
         if self._tries > MAX_TRIES:
             return None
         if self._tries == 1:
-            overflows = find_overflows(self.job.graph, self._samples(), self.job.workdir)
+            overflows = find_overflows(self.variant.graph, self._samples(), self.variant.job.workdir)
             if overflows:
-                paths = {node.name: module_path(node) for node in self.job.graph.graph}
+                paths = {node.name: module_path(node) for node in self.variant.graph.graph}
                 self._kept |= {name: paths.get(name, "") for item in overflows for name in item.nodes}
                 worst = max(overflows, key=lambda item: item.largest)
                 where = worst.module or worst.tensor
@@ -145,10 +142,10 @@ class OverflowRepair:
 
     def _inside(self, failed: Built) -> Proposal | None:
         """The first node of the candidate's own run whose output is not finite though its inputs are."""
-        if not self.job.site.is_here:  # the walk opens the engine on this machine
+        if not self.variant.job.site.is_here:  # the walk opens the engine on this machine
             return None
         for feeds in self._samples():
-            found = diverging_layer(failed, self.job, feeds)
+            found = diverging_layer(failed, feeds)
             if found is None or np.isfinite(found.rel_l2) or not found.node or found.node in self._kept:
                 continue
             self._kept |= {node.name or "": module_path(node) for node in self._around(found.node)}
@@ -158,13 +155,13 @@ class OverflowRepair:
 
     def _around(self, name: str) -> list[ir.Node]:
         """A node of the float32 graph and those that read its outputs: what is too large for one is for the others."""
-        node = next(node for node in self.job.graph.graph if node.name == name)
+        node = next(node for node in self.variant.graph.graph if node.name == name)
         return [node, *(use.node for output in node.outputs for use in output.uses() if use.node.graph is node.graph)]
 
     def _samples(self) -> list[Feeds]:
-        return [sample.feeds for sample in self.job.expected.first(SAMPLES)]
+        return [sample.feeds for sample in self.variant.job.expected.first(SAMPLES)]
 
     def _proposal(self, modules: Iterable[str], why: str) -> Proposal:
         shown: Mapping[str, None] = dict.fromkeys(name for name in modules if name)
-        total = sum(1 for node in self.job.graph.graph if node.op_type != "Constant")
+        total = sum(1 for node in self.variant.graph.graph if node.op_type != "Constant")
         return Proposal(frozenset(self._kept), tuple(shown), total, "float32", why)

@@ -61,7 +61,7 @@ def site_for(target: Target, url: str) -> Iterator[Site]:
         if target.arch and arch not in target.arch:
             raise UsageError(
                 f"device '{url}' is {arch}, target '{target.name}' is for {' or '.join(target.arch)}",
-                fix="edgekit targets list names the others.",
+                fix="List the others: edgekit targets list",
             )
         staging = StagingDevice(remote)
         emulated = facts["emulated"]

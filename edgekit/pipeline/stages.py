@@ -11,8 +11,8 @@ from ..context import PassContext
 from ..contracts import PassRecord
 from ..errors import UsageError
 from ..facts import exporter_facts
-from ..passes import GraphPass, Result
-from ..target.profile import PassSpec
+from ..passes import Result
+from ..target.toolchain import Step
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -40,14 +40,11 @@ def to_graph(source: Source, opset: int) -> ir.Model:
     raise UsageError(f"no installed exporter takes a source of kind '{source.kind}'")
 
 
-def run_passes(
-    model: ir.Model, specs: Sequence[PassSpec], context: PassContext
-) -> tuple[ir.Model, tuple[PassRecord, ...]]:
+def run_passes(model: ir.Model, steps: Sequence[Step], context: PassContext) -> tuple[ir.Model, tuple[PassRecord, ...]]:
     """Run passes in order; returns the graph they leave and a record of each."""
     records = []
-    for spec in specs:
-        plugin: type[GraphPass] = plugins.load("passes", spec.name)
-        result = plugin.from_table(dict(spec.options), context)(model)
+    for step in steps:
+        result = step.plugin.from_table(dict(step.options), context)(model)
         assert isinstance(result, Result)
         model = result.model
         records.append(result.record)

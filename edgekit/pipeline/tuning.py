@@ -15,11 +15,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from .. import plugins
-from ..contracts import options_from
-from ..facts import runtime_facts
-from ..target.needs import has_option
-from ..target.profile import Candidate
+from ..target.toolchain import Toolchain
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +27,7 @@ class Choices:
 
 
 def choices(
-    candidate: Candidate,
+    toolchain: Toolchain,
     threads: int | None,
     cores: Sequence[int],
     operators: Collection[str] = (),
@@ -43,7 +39,7 @@ def choices(
     them it changes nothing and is not varied.
 
     Args:
-        candidate: states fixed ``options`` and lists to ``tune``, the value to begin with first.
+        toolchain: of a candidate, which states fixed ``options`` and lists to ``tune``, the value to begin with first.
         threads: fixes the number of threads, or None.
         cores: what "every core" may mean on the device: 0 threads in a profile stands for each of these.
         operators: the operators of the candidate's graph; empty: not known, and every option is varied.
@@ -52,24 +48,24 @@ def choices(
     Raises:
         UsageError: the engine does not know an option or a value.
     """
-    runtime = plugins.load("runtimes", candidate.runtime)
+    candidate = toolchain.candidate
     tune = {key: tuple(values) for key, values in candidate.tune.items() if key not in candidate.options}
     if threads is not None:
         tune["threads"] = (threads,)
     elif "threads" in tune:
         expanded = [number for value in tune["threads"] for number in ((value,) if value else cores)]
         tune["threads"] = tuple(dict.fromkeys(expanded))
-    affects = runtime_facts(runtime).affects
+    affects = toolchain.runtime_facts.affects
     for key in tune:
         if key in affects and operators and not set(affects[key]) & set(operators):
             tune[key] = tune[key][:1]
     fixed = dict(candidate.options)
-    if allow_fallback and has_option(candidate.runtime, "fallback"):
+    if allow_fallback and toolchain.has_option("fallback"):
         fixed["fallback"] = sorted(allow_fallback)
     first = {**fixed, **{key: values[0] for key, values in tune.items()}}
     for key, values in tune.items():
         for value in values:
-            options_from(runtime.Options, {**first, key: value}, f"session options of candidate '{candidate.name}'")
+            toolchain.session_options({**first, key: value})
     return Choices(first, tune)
 
 

@@ -169,7 +169,7 @@ def _samples(context: PassContext, note: str) -> Iterator[Feeds]:
         count += 1
         context.progress.step(count, total, f"calibration: {note}")
     if not count:
-        raise UsageError("the calibration data holds no sample", fix="Pass samples with --data.")
+        raise UsageError("the calibration data holds no samples", fix="Pass samples with --data.")
 
 
 def _values(model: ir.Model) -> dict[str, ir.Value]:

@@ -136,7 +136,7 @@ class _Inserter:
         self.model, self.graph, self.scheme = model, model.graph, scheme
         opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))
         if opset < 13:
-            raise UsageError(f"per-axis QuantizeLinear needs opset 13, the graph has {opset}", fix="Export it anew.")
+            raise UsageError(f"per-axis QuantizeLinear needs opset 13, the graph has {opset}", fix="Export it again.")
         # Before opset 21 the standard operators know 8 bits only.
         self.old = opset < 21
         self.domain = self._domain(_DTYPES[scheme.activations])

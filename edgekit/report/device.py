@@ -51,5 +51,5 @@ def browser_text(report: BrowserReport, colour: bool, width: int) -> str:
     if report.webgpu is None:
         return "\n".join([*lines, *labelled("WebGPU", f"no: {report.no_webgpu}", ink, width)])
     fp16 = "with fp16" if report.webgpu["f16"] else "without fp16"
-    played = ": the CPU plays it, no GPU" if report.webgpu["software"] else ""
+    played = ": emulated by the CPU, not a GPU" if report.webgpu["software"] else ""
     return "\n".join([*lines, *labelled("WebGPU", f"{report.webgpu['name']}, {fp16}{played}", ink, width)])

@@ -26,7 +26,7 @@ def doctor_text(report: Report, colour: bool, width: int) -> str:
     if report.memory_available_bytes is not None:
         memory.append(f"{units.size(report.memory_available_bytes)} available")
     disk = ", ".join(f"{units.size(free)} free in {folder}" for folder, free in report.disk_free_bytes.items())
-    lines += labelled("memory", f"{', '.join(memory) or 'not told by this system'}; disk: {disk}", ink, width)
+    lines += labelled("memory", f"{', '.join(memory) or 'not reported by this system'}; disk: {disk}", ink, width)
     lines += ["", ink.label("packages")]
     rows = [[f"  {item.name}", item.version or "—", item.extra and f"[{item.extra}]"] for item in report.packages]
     for item, line in zip(report.packages, table(rows, "<<<"), strict=True):

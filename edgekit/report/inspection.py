@@ -11,7 +11,7 @@ from .text import source_line
 
 if TYPE_CHECKING:  # these need the export packages, which a board that inspects a bundle need not have
     from ..analysis.cost import Analysis
-    from ..analysis.engine_support import Acceptance, Refusal
+    from ..analysis.engine_support import Acceptance, RefusedOperator
     from ..api.inspect import Inspection
 
 _MODULES_SHOWN = 4
@@ -64,7 +64,7 @@ def _engine(item: Acceptance, ink: Ink, width: int) -> list[str]:
     return lines
 
 
-def _refusal(item: Refusal, ink: Ink, width: int) -> list[str]:
+def _refusal(item: RefusedOperator, ink: Ink, width: int) -> list[str]:
     modules = ", ".join(item.modules[:_MODULES_SHOWN])
     more = len(item.modules) - _MODULES_SHOWN
     where = f"  ({modules}{f' and {more} more' if more > 0 else ''})" if modules else ""

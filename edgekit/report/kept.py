@@ -173,7 +173,7 @@ def sentence_of(kind: str, value: Mapping[str, Any]) -> tuple[str, str]:
             return f"{name} is {shown}, the same as the reference.", "good"
         word = "worse" if drop > 0 else "better"
         unclear = (
-            ", which these samples do not tell from chance" if metric.get("verdict") == "indistinguishable" else ""
+            ", which these samples cannot tell from chance" if metric.get("verdict") == "indistinguishable" else ""
         )
         return f"{name} is {shown}, {units.metric(name, abs(drop))} {word} than the reference{unclear}.", ""
     return "", ""

@@ -8,7 +8,7 @@ from typing import Any
 from .. import units
 from ..accuracy.same_graph import same_graph_text
 from ..contracts import PassRecord, Tolerance
-from ..results import CandidateResult, ExportResult, ParityReport
+from ..results import CandidateResult, ExportResult, MemoryReport, ParityReport
 from .layout import Ink, columns, labelled, shorten, wrap
 
 _NAMES_SHOWN = 3
@@ -32,6 +32,8 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
         lines += labelled("verified", verified_text(result), ink, width)
     elif result.measured is not None:
         lines += labelled("measured", f"nothing: {result.measured}", ink, width)
+    if result.memory is not None:
+        lines += labelled("memory", memory_text(result.memory), ink, width)
     lines += _kept_float(result.pick, ink, width)
     if result.pick.parity:
         lines += labelled("parity", parity_line(result.pick.parity), ink, width)
@@ -40,6 +42,14 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     lines += labelled("bundle", _bundle(result), ink, width)
     lines += [ink.good(line) for line in wrap(conclusion(result), width)]
     return "\n".join(lines)
+
+
+def memory_text(memory: MemoryReport) -> str:
+    """``0.11 GB at its peak, of the target's 8.59 GB``, or why that is not known."""
+    has = f"the target's {units.size(memory.limit_bytes)}"
+    if memory.peak_rss_bytes is None:
+        return f"not checked against {has}: {memory.not_checked}"
+    return f"{units.size(memory.peak_rss_bytes)} at its peak, of {has}"
 
 
 def source_line(source: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ..contracts import PassRecord, Tolerance
 from ..errors import DataError
 from ..measure.statistics import Estimate
-from ..results import CandidateResult, ExportResult, Latency, MetricReport, ParityReport
+from ..results import CandidateResult, ExportResult, Latency, MemoryReport, MetricReport, ParityReport
 
 
 def export_result(value: Mapping[str, Any]) -> ExportResult:
@@ -22,7 +22,7 @@ def export_result(value: Mapping[str, Any]) -> ExportResult:
     try:
         return _export(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"this is not a whole result of an export: {type(error).__name__} {error}") from error
+        raise DataError(f"this is not a complete result of an export: {type(error).__name__} {error}") from error
 
 
 def _export(value: Mapping[str, Any]) -> ExportResult:
@@ -44,7 +44,14 @@ def _export(value: Mapping[str, Any]) -> ExportResult:
         graph_nodes=(value["nodes"]["exported"], value["nodes"]["after_passes"]),
         self_test=value["self_test"],
         device=value.get("device"),
+        memory=_memory(value.get("memory")),
     )
+
+
+def _memory(item: Mapping[str, Any] | None) -> MemoryReport | None:
+    if item is None:
+        return None
+    return MemoryReport(item["limit_bytes"], item["peak_rss_bytes"], item["not_checked_because"])
 
 
 def _candidate(item: Mapping[str, Any]) -> CandidateResult:
@@ -61,6 +68,7 @@ def _candidate(item: Mapping[str, Any]) -> CandidateResult:
         kept_float=tuple(item["kept_float"]),
         rejected=item["rejected"],
         note=item["note"],
+        peak_rss_bytes=item.get("peak_rss_bytes"),
     )
 
 

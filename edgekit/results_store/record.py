@@ -18,7 +18,6 @@ from .samples import load_samples
 SCHEMA = 1
 RECORD = "result.json"
 MAX_RECORD_BYTES = 64 * 2**20
-KINDS = ("export", "bench", "compare", "evaluate")
 _FINGERPRINT = ("machine", "board", "cpu", "cores", "memory_bytes")
 
 
@@ -91,13 +90,13 @@ def read_record(path: Path) -> Record:
     except (ValueError, RecursionError) as error:
         raise DataError(f"'{path}' is not valid JSON: {error}") from error
     if not isinstance(table, dict) or table.get("schema") != SCHEMA:
-        raise DataError(f"'{path}' is no result of edgekit: it must be an object with \"schema\": {SCHEMA}")
+        raise DataError(f"'{path}' is not a result of edgekit: it must be an object with \"schema\": {SCHEMA}")
     if "result" not in table or not isinstance(table["result"], dict):
         return _bare(path, table)
     try:
         return _kept(path, table)
     except (TypeError, ValueError, KeyError) as error:
-        raise DataError(f"'{path}' is not a whole result: {error}") from error
+        raise DataError(f"'{path}' is not a complete result: {error}") from error
 
 
 def _kept(path: Path, table: Mapping[str, Any]) -> Record:
@@ -123,7 +122,7 @@ def _bare(path: Path, value: Mapping[str, Any]) -> Record:
         raise DataError(f"'{path}' holds an error, not a result")
     kind = kind_of(value)
     if kind is None:
-        raise DataError(f"'{path}' is no result of edgekit export, bench, compare or evaluate")
+        raise DataError(f"'{path}' is not a result of edgekit export, bench, compare or evaluate")
     device = value.get("device")
     return Record(
         id=path.stem,

@@ -48,5 +48,5 @@ def load_samples(path: Path) -> Samples:
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"the samples file '{path}' cannot be read: {error}") from error
     if not isinstance(rows, np.ndarray) or rows.dtype != SAMPLE or rows.ndim != 1:
-        raise DataError(f"'{path}' is no samples file", fix="Its rows must be (process, block, latency_s).")
+        raise DataError(f"'{path}' is not a samples file", fix="Its rows must be (process, block, latency_s).")
     return unflatten(rows)

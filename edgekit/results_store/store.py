@@ -201,10 +201,14 @@ class Store:
         else:
             found = [row for row in rows if row.id.startswith(reference)]
         if not found:
-            raise UsageError(f"there is no result '{reference}' in '{self.folder}'", fix="edgekit results list")
+            raise UsageError(
+                f"there is no result '{reference}' in '{self.folder}'", fix="List them: edgekit results list"
+            )
         if len(found) > 1:
             names = ", ".join(row.id for row in found[:5])
-            raise UsageError(f"{len(found)} results begin with '{reference}': {names}", fix="Write more of it.")
+            raise UsageError(
+                f"{len(found)} results begin with '{reference}': {names}", fix="Give more of its characters."
+            )
         return read_record(self.folder / found[0].folder / RECORD)
 
     def _folders(self) -> set[str]:
@@ -243,7 +247,7 @@ def find_result(reference: str, store: Store | None = None) -> Record:
     if path.is_file():
         return read_record(path)
     if path.suffix == ".json" or len(path.parts) > 1:
-        raise UsageError(f"there is no result at '{reference}'", fix="edgekit results list")
+        raise UsageError(f"there is no result at '{reference}'", fix="List them: edgekit results list")
     return (store or Store(default_folder())).find(reference)
 
 

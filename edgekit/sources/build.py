@@ -138,9 +138,9 @@ def _capture(source: Source, flat: FlatModule, axes: Sequence[FreeAxis]) -> Sour
 def _checked(spec: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
     dtype = capture.dtype_name(tensor.dtype)
     if dtype not in _NUMPY_DTYPES:
-        raise SourceError(f"{spec}: input '{name}' is {dtype}, which no engine takes", fix="Use float32 or int64")
+        raise SourceError(f"{spec}: input '{name}' is {dtype}, which no engine takes", fix="Use float32 or int64.")
     if tensor.layout != torch.strided:
-        raise SourceError(f"{spec}: input '{name}' is a sparse tensor", fix="Give a dense one")
+        raise SourceError(f"{spec}: input '{name}' is a sparse tensor", fix="Give a dense one.")
     return tensor
 
 
@@ -158,7 +158,7 @@ def _check_repeatable(spec: str, names: list[str], first: list[torch.Tensor], se
             f"{spec}: two calls of forward with the same inputs gave different outputs ('{name}' differs{by}): it "
             "draws random numbers, or carries state from one call to the next",
             fix="Take the random tensor or the state as an input of forward, and return the new state as an output; "
-            "give dropout training=self.training",
+            "give dropout training=self.training.",
         )
 
 
@@ -177,7 +177,7 @@ def _outputs(spec: str, result: Any, taken: dict[str, Any]) -> tuple[list[str], 
             if capture.dtype_name(leaf.dtype) not in _NUMPY_DTYPES:
                 raise SourceError(
                     f"{spec}: output '{name}' is {capture.dtype_name(leaf.dtype)}, which ONNX engines do not return",
-                    fix="Return torch.view_as_real of it" if leaf.is_complex() else "Return float32",
+                    fix="Return torch.view_as_real of it." if leaf.is_complex() else "Return float32.",
                 )
             kept.append(name)
             tensors.append(leaf)
@@ -186,8 +186,8 @@ def _outputs(spec: str, result: Any, taken: dict[str, Any]) -> tuple[list[str], 
         else:
             cache = "Cache" in type(leaf).__name__
             raise SourceError(
-                f"{spec}: output '{name}' is a {type(leaf).__name__}, which holds no place in a graph",
-                fix="Set model.config.use_cache = False" if cache else "Return tensors in dicts, lists or tuples",
+                f"{spec}: output '{name}' is a {type(leaf).__name__}, which cannot be an output of a graph",
+                fix="Set model.config.use_cache = False." if cache else "Return tensors in dicts, lists or tuples.",
             )
     if not tensors:
         raise SourceError(f"{spec}: forward returned no tensor, but {result!r:.80}")

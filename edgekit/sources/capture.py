@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,39 +12,8 @@ import torch
 
 from ..contracts import TensorSpec
 from ..errors import SourceError
+from ..quiet import TORCH, quiet
 from .flags import FreeAxis
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep torch's exporter from talking: warnings, loggers of torch and onnxscript, prints.
-
-    It talks of things that are no concern of the user's (torchvision is not installed; a deprecation in its own code).
-    What was printed before an exception becomes a note of it, and so part of its report.
-    """
-    said = io.StringIO()
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    # torch gives its own children a level each, so a parent's level alone does not reach them.
-    loggers += [
-        logger
-        for name, logger in logging.root.manager.loggerDict.items()
-        if isinstance(logger, logging.Logger) and name.startswith(("torch.", "onnxscript."))
-    ]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        try:
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                yield
-        except Exception as error:
-            if said.getvalue().strip():
-                error.add_note(said.getvalue())
-            raise
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def capture(
@@ -68,7 +35,7 @@ def capture(
     tensors = tuple(
         item.clone(memory_format=torch.contiguous_format) if 0 in item.stride() else item for item in tensors
     )
-    with quiet(), contextlib.ExitStack() as stack:
+    with quiet(*TORCH), contextlib.ExitStack() as stack:
         if listener is not None:
             stack.enter_context(_listening(listener))
         if any(free):
@@ -140,13 +107,13 @@ def dimension_names(program: torch.export.ExportedProgram, axes: Sequence[tuple[
         if isinstance(size, int):
             raise SourceError(
                 f"{where} was asked to be free, but the model makes it constant: {size}",
-                fix=f"Drop --dynamic {item.input}:{item.axis}, or take its size from x.shape instead of a number",
+                fix=f"Drop --dynamic {item.input}:{item.axis}, or take its size from x.shape instead of a number.",
             )
         symbol = str(size)
         if not re.fullmatch(r"\w+", symbol):
             raise SourceError(
                 f"{where} was asked to be free, but the model only takes sizes of the form {symbol}",
-                fix=f"Drop --dynamic {item.input}:{item.axis}, or pad to the multiple inside the model",
+                fix=f"Drop --dynamic {item.input}:{item.axis}, or pad to the multiple inside the model.",
             )
         first = owner.setdefault(symbol, item)
         if first.dim == item.dim:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import SourceError, UsageError
+from ..quiet import TORCH, quiet
 from . import build, capture, pt2_guard
 from .flags import FreeAxis, parse_dynamic
 from .source import Source
@@ -27,7 +28,7 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
         raise UsageError(f"--input does not apply: {spec} brings its own inputs and has fixed their shapes")
     pt2_guard.refuse_code(path)
     try:
-        with capture.quiet(), pt2_guard.weights_only():
+        with quiet(*TORCH), pt2_guard.weights_only():
             program = torch.export.load(path)
     except Exception as error:
         raise SourceError(
@@ -35,7 +36,7 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
             fix=f"Save it again with this version of torch ({torch.__version__}): torch.export.save(program, …)",
         ) from error
     if program.example_inputs is None:
-        raise SourceError(f"{spec} holds no example inputs", fix="Save it again with torch.export.save")
+        raise SourceError(f"{spec} holds no example inputs", fix="Save it again with torch.export.save.")
     args, kwargs = program.example_inputs
     source = build.from_module(
         spec,
@@ -54,7 +55,7 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
 
 
 def _module(program: torch.export.ExportedProgram) -> torch.nn.Module:
-    with capture.quiet():
+    with quiet(*TORCH):
         module: torch.nn.Module = program.module(check_guards=False)  # guards are Python text, run by exec
     return module
 

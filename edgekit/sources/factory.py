@@ -76,11 +76,13 @@ def _split(target: str, made: object) -> tuple[torch.nn.Module, tuple[tuple[Any,
     if isinstance(made, torch.nn.Module):
         return made, None
     if isinstance(made, torch.export.ExportedProgram):
-        raise SourceError(f"{target} returned an ExportedProgram", fix="Save it by torch.export.save, name the .pt2")
+        raise SourceError(
+            f"{target} returned an ExportedProgram", fix="Save it with torch.export.save and name the .pt2."
+        )
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], torch.nn.Module)):
         raise SourceError(
             f"{target} returned {_what(made)}, which is neither an nn.Module nor (nn.Module, example inputs)",
-            fix="Return the class's instance, not the class" if inspect.isclass(made) else "",
+            fix="Return an instance of the class, not the class." if inspect.isclass(made) else "",
         )
     module, example = made
     if isinstance(example, tuple) and not hasattr(example, "_fields"):

@@ -19,8 +19,8 @@ _DIM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DEFAULT_SIZE = 32  # of a free dimension that was given no example size
 _BATCH_NAMES = ("batch", "batch_size", "n", "N", "b", "B")
 _FORM = (
-    "Write it as NAME:DTYPE:SHAPE, for example --input image:float32:1x3x224x224 or --input ids:int64:1xseq "
-    "(with commas where a name holds an x: 1,max_len)"
+    "Write it as NAME:DTYPE:SHAPE (with commas where a name holds an x: 1,max_len), for example: "
+    "--input image:float32:1x3x224x224 or --input ids:int64:1xseq"
 )
 
 
@@ -66,10 +66,10 @@ def parse_input(text: str) -> InputFlag:
     """
     parts = text.rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
-        raise UsageError(f"--input '{text}' has not the form NAME:DTYPE:SHAPE", fix=_FORM)
+        raise UsageError(f"--input '{text}' does not have the form NAME:DTYPE:SHAPE", fix=_FORM)
     name, dtype, shape_text = parts
     if dtype not in DTYPES:
-        raise UsageError(f"--input '{text}': '{dtype}' is no dtype of an input", fix=suggestion(dtype, DTYPES))
+        raise UsageError(f"--input '{text}': '{dtype}' is not a dtype of an input", fix=suggestion(dtype, DTYPES))
     if shape_text in ("", "scalar"):
         return InputFlag(name, dtype, (), {})
     shape: list[int] = []
@@ -85,7 +85,7 @@ def parse_input(text: str) -> InputFlag:
             free[axis] = dim
         else:
             raise UsageError(
-                f"--input '{text}': '{token}' is no dimension; it must be a size above 0 or a name", fix=_FORM
+                f"--input '{text}': '{token}' is not a dimension, which is a size above 0 or a name", fix=_FORM
             )
     return InputFlag(name, dtype, tuple(shape), free)
 
@@ -96,13 +96,13 @@ def parse_dynamic(text: str, inputs: Sequence[tuple[str, int]], usual: dict[tupl
     ``usual`` names axes whose name is known (a Hugging Face config tells). Else axis 0 is ``batch``.
 
     Raises:
-        UsageError: it has not the form NAME:AXIS or NAME:AXIS=DIM, or there is no such input or axis.
+        UsageError: it does not have the form NAME:AXIS or NAME:AXIS=DIM, or there is no such input or axis.
     """
     match = re.fullmatch(r"(?P<name>.+):(?P<axis>-?\d+)(?:=(?P<dim>[A-Za-z_][A-Za-z0-9_]*))?", text)
     if match is None:
         raise UsageError(
-            f"--dynamic '{text}' has not the form NAME:AXIS or NAME:AXIS=DIM",
-            fix="For example --dynamic image:0 or --dynamic ids:1=sequence",
+            f"--dynamic '{text}' does not have the form NAME:AXIS or NAME:AXIS=DIM",
+            fix="For example: --dynamic image:0 or --dynamic ids:1=sequence",
         )
     name, axis = match["name"], int(match["axis"])
     ranks = dict(inputs)
@@ -132,11 +132,13 @@ def parse_ranges(texts: Sequence[str], sizes: Mapping[str, int]) -> dict[str, tu
     for text in texts:
         match = re.fullmatch(r"(?P<dim>[^=]+)=(?P<min>\d+)(?:\.\.(?P<opt>\d+))?\.\.(?P<max>\d+)", text)
         if match is None:
-            raise UsageError(f"--range '{text}' has not the form DIM=MIN..OPT..MAX", fix="E.g. --range batch=1..8..32")
+            raise UsageError(
+                f"--range '{text}' does not have the form DIM=MIN..OPT..MAX", fix="For example: --range batch=1..8..32"
+            )
         dim = match["dim"]
         if dim not in sizes:
-            fix = suggestion(dim, sizes) if sizes else "It has none: name one with --dynamic."
-            raise UsageError(f"--range '{text}': '{dim}' is no free dimension of the model", fix=fix)
+            fix = suggestion(dim, sizes) if sizes else "The model has none: name one with --dynamic."
+            raise UsageError(f"--range '{text}': '{dim}' is not a free dimension of the model", fix=fix)
         low, high = int(match["min"]), int(match["max"])
         usual = int(match["opt"]) if match["opt"] else min(max(sizes[dim], low), high)
         if not 1 <= low <= usual <= high:

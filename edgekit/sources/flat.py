@@ -89,7 +89,7 @@ def named_arguments(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[
     except TypeError as error:
         raise SourceError(
             f"the example inputs do not fit {type(model).__name__}.forward: {error}",
-            fix=f"It takes: {', '.join(argument_names(model)) or 'nothing'}",
+            fix=f"It takes {', '.join(argument_names(model)) or 'nothing'}.",
         ) from error
     parameters = bound.signature.parameters
     named: list[tuple[str, Any]] = []

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import EngineError, SourceError, UsageError, suggestion
-from . import build, capture
+from ..quiet import TORCH, quiet
+from . import build
 from .factory import example_from_flags
 from .source import Source
 
@@ -39,7 +38,8 @@ def load(spec: str, folder: Path | None, inputs: Sequence[str], dynamic: Sequenc
         _check_folder(spec, folder)
     elif not _is_cached(spec):
         _check_hub(spec)
-    with _quiet():
+    talking = (*TORCH, "transformers", "optimum", "huggingface_hub")
+    with quiet(*talking, environment={"HF_HUB_DISABLE_PROGRESS_BARS": "1"}):
         config = _config(spec, folder)
         chosen = _task(tasks, config, task)
         module = _model(spec, folder, tasks, config, chosen)
@@ -86,19 +86,19 @@ def _check_folder(spec: str, folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
         raise SourceError(
-            f"{spec} is a folder without config.json, so it is no Hugging Face model",
-            fix="Name a file (model.onnx, model.pt2, net.py:build) or the folder that save_pretrained wrote",
+            f"{spec} is a folder without config.json, so it is not a Hugging Face model",
+            fix="Name a file (model.onnx, model.pt2, net.py:build) or the folder that save_pretrained wrote.",
         )
     try:
         table = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SourceError(f"{config} is no JSON: {error}") from error
+        raise SourceError(f"{config} is not valid JSON: {error}") from error
     if not isinstance(table, dict) or "model_type" not in table:
-        raise SourceError(f"{config} does not say its model_type, so it is no config of transformers")
+        raise SourceError(f"{config} does not say its model_type, so it is not a config of transformers")
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise SourceError(
             f"{spec} holds no weights (model.safetensors or pytorch_model.bin)",
-            fix="Write it with model.save_pretrained(folder)",
+            fix="Write it with model.save_pretrained(folder).",
         )
 
 
@@ -130,7 +130,7 @@ def _check_hub(spec: str) -> None:
         raise SourceError(f"{constants.ENDPOINT} refuses '{spec}': {' '.join(str(error).split())[:200]}") from error
     except (OfflineModeIsEnabled, OSError) as error:  # every connection error of requests is an OSError
         raise SourceError(
-            f"'{spec}' is no file or folder here, and the Hugging Face hub cannot be reached (offline?)",
+            f"'{spec}' is not a file or folder here, and the Hugging Face hub cannot be reached (offline?)",
             fix=f"Where there is a network: {download}; then give the directory: edgekit export model …",
         ) from error
 
@@ -151,12 +151,12 @@ def _refusal(spec: str, folder: Path | None, error: Exception) -> SourceError:
     if "trust_remote_code" in text or "custom code" in text:
         return SourceError(
             f"{spec} brings Python code of its own, which edgekit does not run",
-            fix="Read that code, then import it in a factory of yours: net.py:build",
+            fix="Read that code, then import it in a factory of your own: net.py:build",
         )
     if folder is None:
         return SourceError(
             f"the Hugging Face model '{spec}' is not here and cannot be fetched: {text[:200]}",
-            fix=f"Where there is a network: hf download {spec} --local-dir model; then name the directory: model",
+            fix=f"Name the directory that this makes where there is a network: hf download {spec} --local-dir model",
         )
     return SourceError(f"{spec} cannot be read: {text[:300]}")
 
@@ -240,29 +240,3 @@ def _example(exporter: Any, config: Any) -> dict[str, Any]:
         random.setstate(states[0])
         np.random.set_state(states[1])
     return dict(made)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers, optimum and their progress bars from talking."""
-    from transformers.utils import logging as transformers_logging
-
-    level = transformers_logging.get_verbosity()
-    bars = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
-    optimum_logger = logging.getLogger("optimum")
-    optimum_level = optimum_logger.level
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    optimum_logger.setLevel(logging.CRITICAL)
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    try:
-        with capture.quiet():
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()
-        optimum_logger.setLevel(optimum_level)
-        if bars is None:
-            del os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]
-        else:
-            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = bars

@@ -52,7 +52,7 @@ def load_source(
     if task is not None and not (path.is_dir() or _looks_like_hub_id(text)):
         from ..errors import UsageError
 
-        raise UsageError(f"--task is for Hugging Face models; '{text}' is none")
+        raise UsageError(f"--task is for Hugging Face models, and '{text}' is not one")
     if path.suffix in _PICKLES or _is_torchscript(path):
         raise _refuse_pickle(text, path)
     if path.suffix == ".onnx":
@@ -123,12 +123,12 @@ def _refuse_pickle(text: str, path: Path) -> SourceError:
             f'net.load_state_dict(torch.load("{path.name}", weights_only=True)); return net',
             'or an exported program: torch.export.save(torch.export.export(net, example), "net.pt2")',
         ),
-        fix="Name it as net.py:build, or as net.pt2",
+        fix="Name it as net.py:build, or as net.pt2.",
     )
 
 
 def _unknown(text: str, path: Path) -> SourceError:
     forms = "file.py:factory, package.module:factory, model.pt2, model.onnx, a Hugging Face directory or id"
     if path.exists():
-        return SourceError(f"{text} is no source edgekit can read", fix=f"A source is one of: {forms}")
+        return SourceError(f"{text} is not a source that edgekit can read", fix=f"A source is one of: {forms}")
     return SourceError(f"there is no {text}", fix=f"A source is one of: {forms}")

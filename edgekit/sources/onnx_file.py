@@ -74,9 +74,9 @@ def open_model(path: Path) -> ir.Model:
     try:
         model = ir.load(path)
     except Exception as error:
-        raise SourceError(f"{path} is no ONNX model: {_one_line(error)}") from error
+        raise SourceError(f"{path} is not an ONNX model: {_one_line(error)}") from error
     if not model.graph.outputs:
-        raise SourceError(f"{path} is no ONNX model: its graph has no outputs")
+        raise SourceError(f"{path} is not an ONNX model: its graph has no outputs")
     _confine(path, model)
     try:
         onnx.checker.check_model(str(path))  # by path: it follows external data, and files above 2 GB work
@@ -86,7 +86,7 @@ def open_model(path: Path) -> ir.Model:
             f"{path} fails onnx's checker: {_one_line(error)}",
             fix=f"Let onnx infer the shapes: onnx.shape_inference.infer_shapes_path('{path.name}')"
             if no_shape
-            else "Export it again, or repair it with onnx.helper",
+            else "Export it again, or repair it with onnx.helper.",
         ) from error
     return model
 
@@ -133,10 +133,10 @@ def _confine(path: Path, model: ir.Model) -> None:
                 fix="Keep external data beside the .onnx file: onnx.save(model, path, save_as_external_data=True)",
             )
         if not target.is_file():
-            raise SourceError(f"{where}, which is not there", fix="Copy the data file beside the .onnx file")
+            raise SourceError(f"{where}, which is not there", fix="Copy the data file beside the .onnx file.")
         size, end = target.stat().st_size, int(tensor.offset or 0) + int(tensor.length or 0)
         if end > size:
-            raise SourceError(f"{where}, which is cut short: {end} bytes are needed, it has {size}")
+            raise SourceError(f"{where}, which is truncated: {end} bytes are needed, but it has {size}")
 
 
 def _spec(spec: str, value: ir.Value) -> TensorSpec:
@@ -147,7 +147,7 @@ def _spec(spec: str, value: ir.Value) -> TensorSpec:
     if value.shape is None:
         raise SourceError(
             f"input '{value.name}' of {spec} has no stated shape",
-            fix="Set it with onnx.tools.update_model_dims, or export it again",
+            fix="Set it with onnx.tools.update_model_dims, or export it again.",
         )
     return TensorSpec(str(value.name), _dtype(value.type.dtype), _dims(str(value.name), value.shape))
 
@@ -189,7 +189,7 @@ def _rename(item: TensorSpec, axes: Sequence[FreeAxis]) -> TensorSpec:
         if isinstance(shape[axis.axis], int):
             raise UsageError(
                 f"--dynamic {item.name}:{axis.axis}: the file has fixed this dimension at {shape[axis.axis]}",
-                fix="Free it where the file is made, at export",
+                fix="Free it where the file is made, at export.",
             )
         if axis.chosen:
             shape[axis.axis] = axis.dim

@@ -55,10 +55,10 @@ def refuse_code(path: Path) -> None:
                 if name.endswith(".json"):
                     _refuse_in_json(path, info.filename, json.loads(archive.read(info)))
     except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} is no exported program: {error}", fix=_SAVE) from error
+        raise SourceError(f"{path} is not an exported program: {error}", fix=_SAVE) from error
 
 
-_SAVE = "Write it with torch.export.save(torch.export.export(net, example), path)"
+_SAVE = "Write it again: torch.export.save(torch.export.export(net, example), path)"
 
 
 def _refuse_in_json(path: Path, name: str, value: Any) -> None:
@@ -67,14 +67,14 @@ def _refuse_in_json(path: Path, name: str, value: Any) -> None:
             raise SourceError(
                 f"{path} is refused: {name} marks {value.get('path_name', 'an entry')} as pickled, and unpickling can "
                 "run any code",
-                fix="Keep plain tensors in the module's parameters and buffers and save it again",
+                fix="Keep plain tensors in the module's parameters and buffers and save it again.",
             )
         text = value.get("expr_str")
         if isinstance(text, str) and not _is_arithmetic(text):
-            raise SourceError(f"{path} is refused: {name} holds {text[:80]!r}, which is no arithmetic over sizes")
+            raise SourceError(f"{path} is refused: {name} holds {text[:80]!r}, which is not arithmetic on sizes")
         target = value.get("target")
         if isinstance(target, str) and "inputs" in value and not _is_operator(target):
-            raise SourceError(f"{path} is refused: {name} calls {target[:80]!r}, which is no operator of a model")
+            raise SourceError(f"{path} is refused: {name} calls {target[:80]!r}, which is not an operator of a model")
         for child in value.values():
             _refuse_in_json(path, name, child)
     elif isinstance(value, list):

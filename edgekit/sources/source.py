@@ -100,7 +100,7 @@ class Source:
         if self.flat is None:
             raise SourceError(
                 f"{self.spec} is an ONNX file and has no PyTorch model to run",
-                fix="Its reference is the ONNX reference evaluator",
+                fix="Its reference is the ONNX reference evaluator.",
             )
         names = [item.name for item in self.inputs]
         for name in feeds:

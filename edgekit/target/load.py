@@ -41,9 +41,7 @@ def _find(name: str, relative_to: Path | None) -> Path:
     if name.endswith(".toml") or "/" in name or "\\" in name:
         path = Path(name) if relative_to is None else relative_to / name
         if not path.is_file():
-            raise UsageError(
-                f"target file '{path}' does not exist", fix="edgekit targets list shows the built-in ones."
-            )
+            raise UsageError(f"target file '{path}' does not exist", fix="List the built-in ones: edgekit targets list")
         return path.resolve()
     files = plugins.target_files()
     if name in files:
@@ -56,7 +54,7 @@ def _find(name: str, relative_to: Path | None) -> Path:
 def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, Path], tuple[Path, ...]]:
     if path in seen:
         chain = " → ".join(item.stem for item in (*seen, path))
-        raise UsageError(f"target profiles extend each other in a circle: {chain}")
+        raise UsageError(f"target profiles extend each other in a cycle: {chain}")
     own = _read(path)
     own.setdefault("abstract", False)  # never inherited
     parents = own.pop("extends", [])

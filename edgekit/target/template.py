@@ -67,7 +67,7 @@ def _refuse_name(name: str, path: Path) -> None:
     if name in plugins.target_files():
         raise UsageError(f"target '{name}' exists already ({plugins.target_files()[name]})", fix="Choose another name.")
     if path.name != f"{name}.toml":
-        raise UsageError(f"a target's file is called as the target: {name}.toml, got '{path.name}'")
+        raise UsageError(f"a target's file must have the name of the target: {name}.toml, got '{path.name}'")
 
 
 def template(name: str, extends: str, parent: Target, file: str) -> str:

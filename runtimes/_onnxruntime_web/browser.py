@@ -95,7 +95,7 @@ def find_browser(named: str | None = None) -> str:
     if named:
         found = shutil.which(named)
         if found is None:
-            raise EngineError(f"browser '{named}' is not a program", fix=f"Install one: {INSTALL}; or name another.")
+            raise EngineError(f"browser '{named}' is not a program", fix=f"Name another, or install one: {INSTALL}")
         return found
     for name in (*_NAMES, *_APPLICATIONS):
         found = shutil.which(name)
@@ -217,7 +217,7 @@ class Browser:
         """Send a command of the DevTools protocol and wait for its answer.
 
         Raises:
-            EngineError: the browser crashed, does not answer, or refuses; "… while it was told to ``doing``".
+            EngineError: the browser crashed, does not answer, or refuses; "… while it was asked to ``doing``".
         """
         try:
             return self._devtools.call(method, values, session=session, timeout_s=timeout_s)
@@ -244,14 +244,14 @@ class Browser:
     def _failed(self, error: Exception, doing: str, timeout_s: float) -> EngineError:
         if isinstance(error, devtools.TimedOutError):
             return EngineError(
-                f"the browser did not answer within {timeout_s:g} s while it was told to {doing}",
+                f"the browser did not answer within {timeout_s:g} s while it was asked to {doing}",
                 details=self.console(),
             )
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._guard.wait(1.0)
         code = self._guard.returncode
         how = str(error) if code in (None, 0) else f"the browser {self.path} {_ended(code)}"
-        return EngineError(f"{how} while it was told to {doing}", details=self._last_words(), fix=self._advice())
+        return EngineError(f"{how} while it was asked to {doing}", details=self._last_words(), fix=self._advice())
 
     def _last_words(self) -> list[str]:
         self._log.seek(0)
@@ -293,7 +293,7 @@ class Page:
 
         Args:
             expression: JavaScript.
-            doing: for the message: "the browser … while it was told to ``doing``".
+            doing: for the message: "the browser … while it was asked to ``doing``".
             timeout_s: seconds.
 
         Raises:

@@ -69,8 +69,8 @@ def find_package() -> Package | None:
         package = _read(Path(named))
         if package is None:
             raise EngineError(
-                f"{FOLDER}='{named}' holds no {NAME} (no package.json of it)",
-                fix=f"Name the folder that npm made: node_modules/{NAME}",
+                f"{FOLDER}='{named}' does not hold {NAME}: there is no package.json of it",
+                fix=f"Name the folder that npm made, node_modules/{NAME}.",
             )
         return package
     return _read(_of_this_bundle()) or _read(_cache() / VERSION)
@@ -109,7 +109,8 @@ def missing() -> EngineError:
     """The error where the package is not here and there is no npm."""
     return EngineError(
         f"{NAME} {VERSION} is not here, and there is no npm to fetch it",
-        fix=f"Install it: apt install npm; or elsewhere: npm pack {NAME}@{VERSION}; unpack, and {FOLDER}=DIR/package",
+        fix=f"Fetch it elsewhere (npm pack {NAME}@{VERSION}), unpack it and set {FOLDER}=DIR/package, "
+        "or install npm: apt install npm",
     )
 
 
@@ -148,7 +149,7 @@ def _fetch(place: Path) -> None:
         digest = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
         if digest != INTEGRITY:
             raise EngineError(
-                f"what npm brought is not {NAME} {VERSION}: its hash is {digest}, expected {INTEGRITY}",
+                f"what npm fetched is not {NAME} {VERSION}: its hash is {digest}, expected {INTEGRITY}",
                 fix="Is another registry or a proxy in between? See: npm config get registry",
             )
         try:
@@ -187,7 +188,7 @@ def _npm_pack(folder: Path) -> Path:
         raise EngineError(
             f"npm cannot fetch {NAME} {VERSION}",
             details=words[:5] or [f"npm ended with exit code {done.returncode}"],
-            fix=f"Is there a network? Try: {line}; or unpack it from elsewhere, and {FOLDER}=DIR/package",
+            fix=f"Is there a network? Unpack it from elsewhere and set {FOLDER}=DIR/package, or try: {line}",
         )
     return archives[0]
 

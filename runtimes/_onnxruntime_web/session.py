@@ -124,7 +124,7 @@ class WebSession:
         if told["refused"] is not None:
             raise _error(told["refused"])
         if total is None:
-            return Placement(nodes, None if nodes else "onnxruntime-web's log does not tell where nodes run")
+            return Placement(nodes, None if nodes else "onnxruntime-web's log does not say where nodes run")
         named = [NodePlacement(item.name, item.op_type, total.device) for item in layer_times(_events(told["profile"]))]
         # Those that did not run have no name here: the branch of an If, say, or all if the model takes no zeros.
         unnamed = [NodePlacement("", "node", total.device)] * (total.count - len(named))

@@ -40,7 +40,7 @@ def test_a_bound_with_a_precision_loosens_that_one_alone(cpu):
 @pytest.mark.parametrize(
     ("loosened", "message"),
     [
-        ("sqnr=3", "'sqnr' is no bound. Did you mean 'sqnr_db'?"),
+        ("sqnr=3", "'sqnr' is not a bound. Did you mean 'sqnr_db'?"),
         ("int9.sqnr_db=3", "no precision 'int9'. Did you mean 'int8'?"),
         ("sqnr_db=low", "'low' is not a number. Write sqnr_db=15."),
     ],

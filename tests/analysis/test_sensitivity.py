@@ -81,13 +81,11 @@ def test_the_proposal_holds_in_the_real_engine(model: ir.Model) -> None:
     assert len(found.keep_float) == 1
     assert real_sqnr_db(model, found.keep_float) == pytest.approx(found.sqnr_db, abs=1.0)
     assert found.sqnr_db >= everything + 10
-    assert found.explanation.startswith("1 of 4 left in float (")
 
 
 def test_a_goal_that_holds_needs_nothing(model: ir.Model) -> None:
     found = mixed_precision(model, context(), -100.0, OPTIONS)
     assert not found.keep_float
-    assert "all 4 quantized nodes reach" in found.explanation
     assert found.sqnr_db == pytest.approx(real_sqnr_db(model, frozenset()), abs=1.0)
 
 

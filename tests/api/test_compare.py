@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.api.compare import CompareResult, Raced, compare, conclude, ratio_of_rounds, stop
+from edgekit.api.compare import CompareResult, Turns, compare, conclude, ratio_of_rounds, stop
 from edgekit.bundle import Bundle
 from edgekit.contracts import Artifact
 from edgekit.devices.local import LocalDevice
@@ -115,16 +115,16 @@ def test_medians_of_a_clock_that_goes_in_steps_are_a_step_off() -> None:
     """10 and 20 µs by a clock of 5 µs: 2.00 ± 25 % ± 50 %; the same by a clock of 0.1 µs is 2.00 ± 1.5 %."""
     sides = {"a": [[np.full(50, 10e-6)]] * 6, "b": [[np.full(50, 20e-6)]] * 6}
     for clock_s, low, high in ((5e-6, 0.5, 3.5), (1e-7, 1.97, 2.03), (0.0, 2.0, 2.0)):
-        raced = Raced(sides, clock_s, Stopped("time", 0.01, None, 1.0))
-        found = raced.ratio("b")
+        turns = Turns(sides, clock_s, Stopped("time", 0.01, None, 1.0))
+        found = turns.ratio("b")
         assert (found.value, found.low, found.high) == pytest.approx((2.0, low, high))
-        assert raced.by_clock_alone == (clock_s > 0)
+        assert turns.by_clock_alone == (clock_s > 0)
 
 
 def test_a_step_that_is_small_beside_the_runs_is_not_what_limits_the_ratio() -> None:
     rounds = np.linspace(9e-3, 11e-3, 6)
     sides = {"a": [[np.full(50, 10e-3)]] * 6, "b": [[np.full(50, value)] for value in rounds]}
-    assert not Raced(sides, 5e-6, Stopped("time", 0.01, None, 1.0)).by_clock_alone
+    assert not Turns(sides, 5e-6, Stopped("time", 0.01, None, 1.0)).by_clock_alone
 
 
 def test_it_never_stops_for_what_the_ratio_says() -> None:

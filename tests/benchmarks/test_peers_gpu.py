@@ -58,7 +58,7 @@ def test_a_peer_that_is_wrong_is_no_rival(peers: Any) -> None:
     import numpy as np
 
     def opened(name: str, p50_s: float, error: float) -> Any:
-        return peers.Opened(peers.Contender(name, "", {}, [np.full(9, p50_s)] * 4), lambda: None, error)
+        return peers.Opened(peers.Peer(name, "", {}, [np.full(9, p50_s)] * 4), lambda: None, error)
 
     row = peers.summarize(
         "m", 16, [opened("edgekit", 2.0, 1e-3), opened("torch eager", 1.0, 0.5), opened("max-autotune", 4.0, 1e-3)], {}

@@ -69,7 +69,7 @@ def changed(manifest: Manifest, path: str, value: Any) -> bytes:
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
-        ("schema", 2, r"has schema 2, this edgekit reads schema 1. Use the edgekit version"),
+        ("schema", 2, r"has schema 2; this edgekit reads schema 1. Use the edgekit version"),
         ("name", ..., r"'name' must be a string, got None"),
         ("name", "a/b", r"must not hold a '/', got 'a/b'"),
         ("name", "..", r"'\.\.' is not a safe name"),

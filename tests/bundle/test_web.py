@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -100,7 +101,8 @@ def test_the_demo_page_runs_a_golden_input_with_threads(web_bundle: Bundle, brow
         assert told["threads"].startswith("2 of ")
         assert told["cross-origin isolated"].startswith("yes")
         assert told["WebGPU"].startswith("no: ")
-        assert "dB" in told["against PyTorch"] or "equal" in told["against PyTorch"]
+        # As near as float32 sums in any order are. The bundle's own tolerance is rel_l2, which the page does not state.
+        assert re.match(r"SQNR (1[2-9]\d\.\d dB|infinite: equal), max abs ", told["against PyTorch"])
         assert "median of" in told["latency"]
         assert ask(page, "document.title") == "linear"
         assert browser.console() == []  # no violation of its own content security policy

@@ -100,7 +100,7 @@ def test_what_is_no_bundle_is_never_replaced(make_bundle: Callable[..., Bundle],
         if kind == "folder":
             (place / "precious").write_text("x")
     before = names(tmp_path)
-    with pytest.raises(OutputError, match="exists and is no bundle"):
+    with pytest.raises(OutputError, match="exists and is not a bundle"):
         make_bundle(place, overwrite=True)
     assert names(tmp_path) == before
 
@@ -144,15 +144,21 @@ def test_a_third_partys_adapter_is_made_relative(make_bundle: Callable[..., Bund
     assert copied == "from ..contracts import Artifact\nfrom ..errors import EngineError\nPLUGIN = 1\n"
 
 
+@pytest.mark.parametrize("in_a_helper", [False, True])
 def test_an_adapter_that_builds_on_one_of_ours_brings_it_along(
-    make_bundle: Callable[..., Bundle], tmp_path: Path
+    make_bundle: Callable[..., Bundle], tmp_path: Path, in_a_helper: bool
 ) -> None:
     adapter = tmp_path / "acme" / "adapter.py"
     adapter.parent.mkdir()
-    adapter.write_text("from edgekit.runtimes.openvino import OpenVino\n\nclass Board(OpenVino):\n    pass\n")
+    base = "from edgekit.runtimes.openvino import OpenVino\n"
+    if in_a_helper:
+        (adapter.parent / "_base.py").write_text(base)
+        base = "from ._base import OpenVino\n"
+    adapter.write_text(f"{base}\nclass Board(OpenVino):\n    pass\n")
     path = make_bundle(runtime_module_file=adapter, runtime_class="Board").path
     runtimes = path / "runtime" / "edgekit" / "runtimes"
-    assert "from ..runtimes.openvino import OpenVino" in (runtimes / "onnxruntime.py").read_text()
+    importer = runtimes / ("_base.py" if in_a_helper else "onnxruntime.py")
+    assert "from ..runtimes.openvino import OpenVino" in importer.read_text()
     assert (runtimes / "openvino.py").read_text() == Path(str(openvino_adapter.__file__)).read_text()
 
 

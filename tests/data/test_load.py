@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_batches(tmp_path: Path) -> None:
     assert [s.feeds["image"].shape for s in load_data(whole, IMAGE).samples()] == [(1, 3, 8, 8)] * 10
     free = (TensorSpec("image", "float32", ("batch", 3, 8, 8)),)
     assert next(load_data(spec, free).feeds())["image"].shape == (1, 3, 8, 8)
-    assert "holds 10 rows of 'image', the model takes 64 at once" in refusal(
+    assert "holds 10 rows of 'image', but the model takes 64 at once" in refusal(
         spec, (TensorSpec("image", "float32", (64, 3, 8, 8)),)
     )
 
@@ -99,7 +100,7 @@ def test_integers_are_cast_where_they_fit(tmp_path: Path) -> None:
     ("arrays", "text"),
     [
         ({"imgae": images(2)}, "has no array 'image', which the model takes; it holds imgae. Rename the array 'imgae'"),
-        ({"image": images(2), "extra": images(2)}, "holds 'extra', which is no input of the model"),
+        ({"image": images(2), "extra": images(2)}, "holds 'extra', which is not an input of the model"),
         ({"image": images(2)[:, :, :4]}, "must have the shape Nx3x8x8 or Nx1x3x8x8 (N samples), got 2x3x4x8"),
         ({"image": images(2) > 0}, "array 'image' must be float32, got bool"),
         ({"image": (images(2) * 0).astype("u1")}, "got uint8. Scale it as in training (for pixels often / 255)"),
@@ -137,13 +138,13 @@ def test_a_value_that_overflows_the_cast(tmp_path: Path) -> None:
 
 def test_files_that_are_no_data(tmp_path: Path) -> None:
     (tmp_path / "no.npz").write_bytes(b"nothing")
-    assert "is no .npz file" in refusal(tmp_path / "no.npz")
+    assert "is not an .npz file" in refusal(tmp_path / "no.npz")
     assert "there is no" in refusal(tmp_path / "none.npz")
     (tmp_path / "a.csv").touch()
-    assert "is no data edgekit can read. Save it as .npz" in refusal(tmp_path / "a.csv")
+    assert "is not data that edgekit can read. Save it as .npz" in refusal(tmp_path / "a.csv")
     whole = Path(npz(tmp_path / "cut.npz", image=images(50))).read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    assert "is no .npz file" in refusal(tmp_path / "cut.npz")
+    assert "is not an .npz file" in refusal(tmp_path / "cut.npz")
 
 
 def test_npy_for_a_model_of_one_input(tmp_path: Path) -> None:
@@ -231,14 +232,14 @@ def test_an_endless_factory_is_limited(tmp_path: Path) -> None:
             "'image' must have the shape 1x3x8x8, got",
         ),
         ("def make():\n    yield {'image': np.full((1, 3, 8, 8), np.nan, 'f4')}\n", "holds nan at [0, 0, 0, 0]"),
-        ("def make():\n    yield {'image': [[1], [2, 3]]}\n", "'image' is no array"),
+        ("def make():\n    yield {'image': [[1], [2, 3]]}\n", "'image' is not an array"),
         (
             "def make():\n    x = {'image': np.zeros((1, 3, 8, 8), 'f4')}\n    yield x, 1\n    yield x\n",
             "yields a label with 1 of 2 samples",
         ),
         (
             "left = iter([np.zeros((3, 8, 8))] * 3)\ndef make():\n    for x in left:\n        yield {'image': x}\n",
-            "yielded 3 samples at first and fewer in a later pass. Make it start anew",
+            "yielded 3 samples at first and fewer in a later pass. Let it start from the beginning",
         ),
     ],
 )
@@ -317,8 +318,8 @@ def test_preprocess_flags() -> None:
     [
         ("imagent", "there is no preset 'imagent'. Did you mean 'imagenet'?"),
         ("reszie=3", "'reszie=3' is not known. Did you mean 'resize'?"),
-        ("resize=0", "'0' is no value for resize"),
-        ("resize=abc", "'abc' is no value for resize"),
+        ("resize=0", "'0' is not a value for resize"),
+        ("resize=abc", "'abc' is not a value for resize"),
         ("crop=9,resize=8", "crop must not exceed resize, got 9 and 8"),
         ("mean=0.1/0.2", "mean needs 1 or 3 numbers, got 2"),
         ("std=0", "std must be above 0"),
@@ -334,20 +335,26 @@ def test_malformed_preprocess(text: str, message: str) -> None:
 # Hugging Face data sets
 
 
-def test_arrow(tmp_path: Path) -> None:
-    if importlib.util.find_spec("datasets") is None:
-        (tmp_path / "dataset_info.json").write_text("{}")
-        assert "needs the package datasets. Install it: pip install datasets" in refusal(tmp_path, TEXT, EngineError)
-        return
-    import datasets
+def test_arrow_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # Python's import then fails as where it is not installed
+    (tmp_path / "dataset_info.json").write_text("{}")
+    assert "needs the package datasets. Install it: pip install datasets" in refusal(tmp_path, TEXT, EngineError)
 
-    rows = {"ids": [[1, 2], [3, 4, 5]], "mask": [[1, 1], [1, 1, 1]], "label": [0, 1], "text": ["a", "b"]}
-    datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "d"))
-    data = load_data(str(tmp_path / "d"), TEXT)
-    assert len(data) == 2 and data.has_labels and data.note == "columns that are no input were ignored: text"
-    samples = list(data.samples())
-    np.testing.assert_array_equal(samples[1].feeds["ids"], [[3, 4, 5]])
-    assert samples[1].label is not None and samples[1].label.tolist() == [1]
-    datasets.DatasetDict(train=datasets.Dataset.from_dict(rows)).save_to_disk(str(tmp_path / "parts"))
-    assert "holds several parts: train" in refusal(tmp_path / "parts", TEXT)
-    assert "has no array 'image'" in refusal(tmp_path / "d", IMAGE)
+
+# Left out, not skipped, where the package is not: no release of it works with the versions in constraints.txt, so CI,
+# which fails on a skipped test, cannot run it.
+if importlib.util.find_spec("datasets") is not None:
+
+    def test_arrow(tmp_path: Path) -> None:
+        import datasets
+
+        rows = {"ids": [[1, 2], [3, 4, 5]], "mask": [[1, 1], [1, 1, 1]], "label": [0, 1], "text": ["a", "b"]}
+        datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "d"))
+        data = load_data(str(tmp_path / "d"), TEXT)
+        assert len(data) == 2 and data.has_labels and data.note == "columns that are not inputs were ignored: text"
+        samples = list(data.samples())
+        np.testing.assert_array_equal(samples[1].feeds["ids"], [[3, 4, 5]])
+        assert samples[1].label is not None and samples[1].label.tolist() == [1]
+        datasets.DatasetDict(train=datasets.Dataset.from_dict(rows)).save_to_disk(str(tmp_path / "parts"))
+        assert "holds several parts: train" in refusal(tmp_path / "parts", TEXT)
+        assert "has no array 'image'" in refusal(tmp_path / "d", IMAGE)

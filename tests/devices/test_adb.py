@@ -86,7 +86,9 @@ def test_no_python_on_it(adb: Callable[[str], None], tmp_path: Path) -> None:
     (empty / "python3").chmod(0o755)
     adb(f'PATH={empty}; eval "$5"')
     with (
-        pytest.raises(EngineError, match=r"has no Python 3\.10 or later:\n  python3 is Python 3\.8\nInstall it there"),
+        pytest.raises(
+            EngineError, match=r"has no Python 3\.10 or later:\n  python3 is Python 3\.8\nName one as in adb://"
+        ),
         remote_device("adb://SERIAL1") as device,
     ):
         device.describe()

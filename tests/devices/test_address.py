@@ -40,8 +40,8 @@ def test_addresses(url: str, expected: Address) -> None:
         ("ssh://me:secret@host", "must not hold a password"),
         ("ssh://host?pyhton=x", "'?pyhton=x' is not known"),
         ("ssh://host?python=a;b", "python='a;b' is not a path"),
-        ("adb://", "'' is no serial. See: adb devices"),
-        ("adb://-s", "'-s' is no serial"),
+        ("adb://", "'' is not a serial. See: adb devices"),
+        ("adb://-s", "'-s' is not a serial"),
     ],
 )
 def test_what_is_no_address(url: str, problem: str) -> None:

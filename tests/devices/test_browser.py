@@ -81,7 +81,7 @@ def test_a_program_that_is_no_browser_tells_its_last_words(tmp_path: Path, own_t
     program.chmod(0o755)
     with pytest.raises(EngineError) as raised:
         Browser(path=str(program))
-    assert "ended with exit code 3 while it was told to start" in str(raised.value)
+    assert "ended with exit code 3 while it was asked to start" in str(raised.value)
     assert "cannot open display" in str(raised.value)
     assert list(own_temp.iterdir()) == []
 
@@ -149,13 +149,13 @@ def test_a_page_that_crashes_hangs_or_throws(chromium: str, own_temp: Path) -> N
         page = browser.page("data:text/html,<title>t</title>")
         with pytest.raises(EngineError, match=r"the page failed to count: TypeError: x is not a function"):
             page.evaluate("const x = 1; x()", "count", timeout_s=10)
-        with pytest.raises(EngineError, match=r"did not answer within 0\.3 s while it was told to wait"):
+        with pytest.raises(EngineError, match=r"did not answer within 0\.3 s while it was asked to wait"):
             page.evaluate("new Promise(() => {})", "wait", timeout_s=0.3)
         page.evaluate("{ const end = performance.now() + 300; while (performance.now() < end); }", "spin", timeout_s=10)
         process = page.process()  # told by the CPU time it has used
         assert process is not None
         os.kill(process, signal.SIGKILL)
-        with pytest.raises(EngineError, match=r"the page crashed while it was told to count"):
+        with pytest.raises(EngineError, match=r"the page crashed while it was asked to count"):
             page.evaluate("1 + 1", "count", timeout_s=10)
     finally:
         browser.close()
@@ -169,7 +169,7 @@ def test_a_browser_that_is_killed(chromium: str, own_temp: Path) -> None:
     page = browser.page("data:text/html,<title>t</title>")
     main_process = next(number for number, kind in browser.processes().items() if kind == "browser")
     os.kill(main_process, signal.SIGKILL)
-    with pytest.raises(EngineError, match=r"was ended by signal 9 while it was told to count"):
+    with pytest.raises(EngineError, match=r"was ended by signal 9 while it was asked to count"):
         page.evaluate("1 + 1", "count", timeout_s=10)
     browser.close()
     assert list(own_temp.iterdir()) == []

@@ -21,8 +21,8 @@ from edgekit.measure.parity import ParityMeter
 from edgekit.sources.load import load_source
 from edgekit.sources.source import Source
 from edgekit.target.load import load_target
-from edgekit.target.needs import needs_calibration, takes_program
 from edgekit.target.profile import Candidate, PassSpec
+from edgekit.target.toolchain import Toolchain
 
 INSTALL = {
     "executorch": "pip install -c constraints.txt executorch",
@@ -114,20 +114,22 @@ def test_options_that_cannot_be(engine: str, options: dict[str, Any], message: s
 
 def test_dynamic_int8_needs_no_samples() -> None:
     for name in ("cpu-executorch", "cpu-litert"):
-        needing = {item.precision: needs_calibration(item) for item in load_target(name).candidates}
+        needing = {item.precision: Toolchain(item).needs_calibration for item in load_target(name).candidates}
         assert needing == {"fp32": False, "int8": True, "int8-dynamic": False}
 
 
 def test_a_candidate_with_passes_that_would_not_reach_it() -> None:
     candidate = Candidate("x", "litert", "fp32", "litert", passes=(PassSpec("fuse_gelu"),))
     with pytest.raises(UsageError, match=r"candidate 'x' states passes \(fuse_gelu\), which work on the ONNX graph"):
-        takes_program(candidate)
-    assert not takes_program(Candidate("x", "onnxruntime", "fp32", "onnx", passes=(PassSpec("fuse_gelu"),)))
+        _ = Toolchain(candidate).takes_program
+    assert not Toolchain(Candidate("x", "onnxruntime", "fp32", "onnx", passes=(PassSpec("fuse_gelu"),))).takes_program
 
 
 def test_what_is_no_pytorch_program_cannot_go_this_way(tmp_path: Path) -> None:
     needs("litert")
-    torch.onnx.export(torch.nn.Linear(3, 2), (torch.randn(1, 3),), tmp_path / "net.onnx", dynamo=True, verbose=False)
+    torch.onnx.export(
+        torch.nn.Linear(3, 2).eval(), (torch.randn(1, 3),), tmp_path / "net.onnx", dynamo=True, verbose=False
+    )
     with pytest.raises(UsageError, match=r"no candidate of target 'cpu-litert' applies to this model") as caught:
         export(tmp_path / "net.onnx", "cpu-litert", output=tmp_path / "x.edgekit", candidates=["litert fp32"])
     assert "litert converts PyTorch programs, and" in str(caught.value)

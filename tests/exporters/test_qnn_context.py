@@ -94,7 +94,7 @@ def test_what_validation_lets_through_and_the_compiler_does_not(tmp_path: Path) 
     text = str(raised.value)
     assert "the HTP's compiler cannot do 1 operator in this precision" in text
     assert "PRelu  (encoder.act)  QNN: QNN_COMMON_ERROR_MEM_ALLOC" in text
-    assert "Use LeakyReLU or ReLU, or take another precision: --candidate." in text
+    assert "Use LeakyReLU or ReLU, or choose another precision with --candidate." in text
 
 
 def test_needs_to_know_the_soc(onnx_chain: Callable[..., Artifact], tmp_path: Path) -> None:

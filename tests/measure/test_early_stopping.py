@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betainc
 
-from edgekit.measure.early_stopping import allowed_over, minimum_samples, queries_under
+from edgekit.measure.early_stopping import minimum_samples, queries_under
 
 
 @pytest.mark.parametrize(("q", "n"), [(0.5, 11), (0.9, 64), (0.95, 130), (0.97, 219), (0.99, 662), (0.999, 6636)])
@@ -20,12 +20,3 @@ def test_queries_under_is_the_smallest_that_holds(t: int, q: float, confidence: 
     h = queries_under(t, q, confidence)
     assert betainc(h, t + 1, q) <= 1 - confidence + 1e-12
     assert h == 1 or betainc(h - 1, t + 1, q) > 1 - confidence - 1e-12
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 20_000), st.sampled_from([0.5, 0.9, 0.99]))
-def test_allowed_over_is_the_largest_that_holds(n: int, q: float) -> None:
-    t = allowed_over(n, q)
-    assert t == 0 or n >= queries_under(t, q) + t
-    assert n < queries_under(t + 1, q) + t + 1
-    assert (t == 0) == (n < minimum_samples(q))

@@ -129,7 +129,7 @@ def test_a_power_sensor_is_integrated(tmp_path: Path, files: dict[str, str], met
     ("files", "reason"),
     [
         (battery(status="Charging", power_now="1"), "the battery is not discharging"),
-        (battery(), "battery BAT0 tells no power"),
+        (battery(), "battery BAT0 does not report its power"),
         ({**battery(scope="Device", power_now="1")}, "there is no battery"),  # a mouse's
     ],
 )

@@ -142,7 +142,7 @@ def test_layers_of_an_older_bundle(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("not json", "is not what export writes: JSONDecodeError"),
-        (json.dumps({"schema": 2}), "has schema 2, this edgekit reads schema 1"),
+        (json.dumps({"schema": 2}), "has schema 2; this edgekit reads schema 1"),
         (json.dumps({"schema": 1, "nodes": [{}]}), "is not what export writes: KeyError 'name'"),
         (json.dumps([]), "is not what export writes: TypeError"),
     ],

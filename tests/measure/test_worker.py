@@ -156,12 +156,12 @@ def test_a_crash_names_the_signal_and_the_last_words(linear: Artifact, misbehavi
         with pytest.raises(EngineError) as caught:
             worker.measure(min_runs=1)
         text = str(caught.value)
-        assert "the process of runtime 'misbehaving:Crash' was killed by SIGSEGV while it was told to measure" in text
+        assert "the process of runtime 'misbehaving:Crash' was killed by SIGSEGV while it was asked to measure" in text
         assert "about to fail" in text
 
 
 def test_an_exit_tells_its_code(linear: Artifact, misbehaving: str) -> None:
-    with pytest.raises(EngineError, match="ended with exit code 3 while it was told to open"):
+    with pytest.raises(EngineError, match="ended with exit code 3 while it was asked to open"):
         open_worker(linear, f"{misbehaving}:Exits")
 
 
@@ -174,7 +174,7 @@ def test_an_exception_of_the_engine(linear: Artifact, misbehaving: str) -> None:
 def test_a_kill_suggests_memory(linear: Artifact) -> None:
     with open_worker(linear) as worker:
         worker._process.kill()
-        with pytest.raises(EngineError, match=r"SIGKILL while it was told to run.*Was the memory enough"):
+        with pytest.raises(EngineError, match=r"SIGKILL while it was asked to run.*Was the memory enough"):
             worker.run(FEEDS[0])
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_started(linear: Artifact) -> None:
 
 
 def test_what_is_no_worker(linear: Artifact) -> None:
-    with pytest.raises(EngineError, match="ended with exit code 0 while it was told to open"):
+    with pytest.raises(EngineError, match="ended with exit code 0 while it was asked to open"):
         Worker([sys.executable, "-c", "pass"], linear, "null", {})
 
 

@@ -109,7 +109,7 @@ def test_editable_in_the_clone_and_elsewhere(editable: tuple[Path, Path], tmp_pa
 def test_a_clone_that_is_not_installed_says_so(tmp_path: Path, core: Path, clone: Clone) -> None:
     source = clone(tmp_path / "clone")
     bare = make_venv(tmp_path / "bare")
-    pip(bare, "-c", ROOT / "constraints.txt", "click", "numpy")
+    pip(bare, "-c", ROOT / "constraints.txt", "click", "numpy", "packaging")
     done = subprocess.run(
         [bare, "-m", "edgekit", "targets", "list"], cwd=source, capture_output=True, text=True, check=False
     )

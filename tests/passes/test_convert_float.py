@@ -10,6 +10,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from edgekit.context import PassContext
+from edgekit.graph import clone
 from edgekit.passes import convert_bfloat16, convert_float16
 from edgekit.target.load import load_target
 from edgekit.testing.passes import Case, PassConformance, graph_of
@@ -79,17 +80,49 @@ CASES = {
 }
 
 
+def case_of(name: str, says: str) -> Case:
+    text, weights, changes, _, _ = CASES[name]
+    feeds: dict[str, np.ndarray] = {**X, "c": np.array(True)} if "bool c" in text else dict(X)
+    if "int64[3] x" in text:
+        feeds = {"x": np.array([1, 2, 3])}
+    return Case(graph_of(text, weights), feeds, changes, says)
+
+
 class TestConvertFloat16(PassConformance):
     PASS = convert_float16.PLUGIN
     rtol, atol = 5e-3, 2e-2  # 2⁻¹¹ for each of 8 products of numbers up to 10
 
     @pytest.fixture(params=CASES)
     def case(self, request: pytest.FixtureRequest) -> Case:
-        text, weights, changes, says, _ = CASES[request.param]
-        feeds: dict[str, np.ndarray] = {**X, "c": np.array(True)} if "bool c" in text else dict(X)
-        if "int64[3] x" in text:
-            feeds = {"x": np.array([1, 2, 3])}
-        return Case(graph_of(text, weights), feeds, changes, says)
+        return case_of(request.param, CASES[request.param][3])
+
+
+WIDE = {  # what float16 cannot hold
+    "a weight that does not fit": "3 of 3 float32 nodes compute in bfloat16",
+    "an epsilon that would vanish": "4 of 4 float32 nodes compute in bfloat16",
+}
+
+
+class TestConvertBFloat16(PassConformance):
+    """Computed by onnx's reference evaluator: ONNX Runtime has no kernels for bfloat16 on the CPU."""
+
+    PASS = convert_bfloat16.PLUGIN
+    rtol, atol = 4e-2, 16e-2  # 2⁻⁸: three bits fewer than float16
+
+    @pytest.fixture(params=CASES)
+    def case(self, request: pytest.FixtureRequest) -> Case:
+        says = CASES[request.param][3].replace("float16", "bfloat16")
+        return case_of(request.param, WIDE.get(request.param, says))
+
+    def test_outputs_stay_equal(self, case: Case) -> None:
+        before = clone(case.model)
+        before.graph.name = "case"
+        after = self._apply(case, clone(before)).model
+        names = [item.name for item in before.graph.outputs]
+        want, got = (ReferenceEvaluator(ir.to_proto(model)).run(names, dict(case.feeds)) for model in (before, after))
+        for name, expected, array in zip(names, want, got, strict=True):
+            assert (array.dtype, array.shape) == (expected.dtype, expected.shape), name
+            np.testing.assert_allclose(array, expected, rtol=self.rtol, atol=self.atol, err_msg=name)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[4]])

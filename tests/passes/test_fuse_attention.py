@@ -127,16 +127,17 @@ def test_what_the_gpu_target_makes_of_a_transformer(build: Callable[[], Any], tm
     from edgekit.pipeline.stages import run_passes, to_graph
     from edgekit.sources.load import load_source
     from edgekit.target.load import load_target
+    from edgekit.target.toolchain import steps
 
     torch.manual_seed(0)
     module, example = build()
     with torch.no_grad():
         want = module(*example).numpy()
     target, context = load_target("desktop-gpu"), PassContext(runtime="onnxruntime_cuda")
-    shared, _ = run_passes(to_graph(load_source((module, example)), target.export.opset), target.passes, context)
+    shared, _ = run_passes(to_graph(load_source((module, example)), target.export.opset), steps(target.passes), context)
     for name, dtype, limit in (("fp32 fused", ir.DataType.FLOAT, 1e-5), ("fp16 fused", ir.DataType.FLOAT16, 1e-2)):
         candidate = next(item for item in target.candidates if item.name == name)
-        model, _ = run_passes(clone(shared), candidate.passes, context)
+        model, _ = run_passes(clone(shared), steps(candidate.passes), context)
         found = Counter(node.op_type for node in model.graph)
         assert (found["Attention"], found["BiasGelu"], found["SkipLayerNormalization"]) == (2, 2, 5)
         assert found["Softmax"] == found["LayerNormalization"] == found["Gelu"] == 0

@@ -39,11 +39,11 @@ LEFT = {
     ),
     "read by another": (
         "t = Pad (x, p) c = Conv (t, w) r = ReduceMax <keepdims = 1> (t) y = Add (c, r)", (4, 7), WEIGHTS,
-        "what reads it is no Conv with stated pads",
+        "it is not read by a Conv with stated pads",
     ),
     "before automatic padding": (
         't = Pad (x, p) y = Conv <auto_pad = "SAME_UPPER"> (t, w)', (6, 9), WEIGHTS,
-        "what reads it is no Conv with stated pads",
+        "it is not read by a Conv with stated pads",
     ),
     "none": ("y = Conv (x, w)", (3, 4), WEIGHTS, "the graph has no Pad"),
 }  # fmt: skip

@@ -52,8 +52,8 @@ REWRITTEN = {
     ),
 }  # fmt: skip
 LEFT = {
-    "scattered points": (BROKEN, "1 left: its indices are no mesh of one vector for each axis"),
-    "a list of points": (np.array([[0, 1], [1, 2]]), "1 left: its indices are no mesh of one vector for each axis"),
+    "scattered points": (BROKEN, "1 left: its indices are not a mesh of one vector for each axis"),
+    "a list of points": (np.array([[0, 1], [1, 2]]), "1 left: its indices are not a mesh of one vector for each axis"),
 }
 
 

@@ -8,40 +8,38 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgekit.pipeline.race import MAX_CONTENDERS, Variant, _leave, contenders, fp32_baseline, is_slower, speedup
-
-pytestmark = pytest.mark.alone
+from edgekit.pipeline.race import MAX_CONTENDERS, Contender, _leave, fp32_baseline, is_slower, shortlist, speedup
 
 
-def variant(screening_s: float, precision: str = "int8", rounds: tuple[float, ...] = ()) -> Variant:
+def contender(screening_s: float, precision: str = "int8", rounds: tuple[float, ...] = ()) -> Contender:
     """With so many runs that all take exactly the time given; ``rounds``: a process each."""
     built = cast(Any, SimpleNamespace(candidate=SimpleNamespace(name=precision, precision=precision)))
     runs = [[np.full(30, seconds)] for seconds in rounds]
-    return Variant(built, {"threads": 1}, np.full(30, screening_s), runs)
+    return Contender(built, {"threads": 1}, np.full(30, screening_s), runs)
 
 
 def test_a_slow_moment_in_the_screening_costs_nobody_the_race() -> None:
-    fast, unlucky, slow = variant(1.0), variant(1.5), variant(1.7)
-    assert contenders([slow, unlucky, fast]) == [fast, unlucky]
+    fast, unlucky, slow = contender(1.0), contender(1.5), contender(1.7)
+    assert shortlist([slow, unlucky, fast]) == [fast, unlucky]
 
 
 def test_no_more_take_part_than_fit() -> None:
-    assert len(contenders([variant(1.0) for _ in range(20)])) == MAX_CONTENDERS
-    assert contenders([]) == []
+    assert len(shortlist([contender(1.0) for _ in range(20)])) == MAX_CONTENDERS
+    assert shortlist([]) == []
 
 
 def test_the_baseline_is_the_fastest_in_fp32() -> None:
-    plain = variant(2.0, "fp32")
-    assert fp32_baseline([variant(1.0), variant(3.0, "fp32"), plain]) is plain
-    assert fp32_baseline([variant(1.0)]) is None
+    plain = contender(2.0, "fp32")
+    assert fp32_baseline([contender(1.0), contender(3.0, "fp32"), plain]) is plain
+    assert fp32_baseline([contender(1.0)]) is None
 
 
 def test_after_the_first_round_the_slow_leave_and_the_baseline_stays() -> None:
     best, close, slow, plain = (
-        variant(1.0, rounds=(1.0,)),
-        variant(1.0, rounds=(1.29,)),
-        variant(1.0, rounds=(1.31,)),
-        variant(3.0, "fp32", rounds=(3.0,)),
+        contender(1.0, rounds=(1.0,)),
+        contender(1.0, rounds=(1.29,)),
+        contender(1.0, rounds=(1.31,)),
+        contender(3.0, "fp32", rounds=(3.0,)),
     )
     assert _leave([slow, best, close, plain], plain) == [best, close, plain]
     assert [item.finished for item in (best, close, slow, plain)] == [True, True, False, True]
@@ -49,7 +47,7 @@ def test_after_the_first_round_the_slow_leave_and_the_baseline_stays() -> None:
 
 
 def test_a_machine_at_half_its_speed_changes_the_medians_and_not_the_ratio() -> None:
-    ours, plain = variant(1.0, rounds=(1.0, 2.0, 1.0)), variant(3.0, "fp32", rounds=(3.0, 6.0, 3.0))
+    ours, plain = contender(1.0, rounds=(1.0, 2.0, 1.0)), contender(3.0, "fp32", rounds=(3.0, 6.0, 3.0))
     found = ours.latency(plain)
     assert found.speedup is not None
     assert (found.speedup.low, found.speedup.value, found.speedup.high) == pytest.approx((3.0, 3.0, 3.0))
@@ -59,32 +57,32 @@ def test_a_machine_at_half_its_speed_changes_the_medians_and_not_the_ratio() -> 
 
 @pytest.mark.parametrize(("ours", "theirs"), [((1.0,), (2.0,)), ((), (2.0, 2.0)), ((1.0, 1.0), ())])
 def test_without_two_rounds_together_nothing_is_said(ours: tuple[float, ...], theirs: tuple[float, ...]) -> None:
-    assert speedup(variant(1.0, rounds=ours), variant(2.0, "fp32", rounds=theirs)) is None
+    assert speedup(contender(1.0, rounds=ours), contender(2.0, "fp32", rounds=theirs)) is None
 
 
 def test_the_baseline_is_not_compared_with_itself() -> None:
-    plain = variant(2.0, "fp32", rounds=(2.0, 2.0))
+    plain = contender(2.0, "fp32", rounds=(2.0, 2.0))
     assert plain.latency(plain).speedup is None
 
 
 @pytest.mark.parametrize(
     ("ours", "slower"),
     [
-        (variant(1.0, rounds=(3.0, 3.1, 3.2)), True),  # in every round
-        (variant(1.0, rounds=(1.0, 1.1, 1.2)), False),
-        (variant(1.0, rounds=(2.1, 1.9, 2.0)), False),  # not distinguishable
-        (variant(2.9), True),  # so far behind in the screening that it did not race
-        (variant(2.2), False),
+        (contender(1.0, rounds=(3.0, 3.1, 3.2)), True),  # in every round
+        (contender(1.0, rounds=(1.0, 1.1, 1.2)), False),
+        (contender(1.0, rounds=(2.1, 1.9, 2.0)), False),  # not distinguishable
+        (contender(2.9), True),  # so far behind in the screening that it did not race
+        (contender(2.2), False),
     ],
 )
-def test_what_is_slower_than_fp32_beyond_doubt(ours: Variant, slower: bool) -> None:
-    assert is_slower(ours, variant(2.0, "fp32", rounds=(2.0, 2.0, 2.0))) is slower
+def test_what_is_slower_than_fp32_beyond_doubt(ours: Contender, slower: bool) -> None:
+    assert is_slower(ours, contender(2.0, "fp32", rounds=(2.0, 2.0, 2.0))) is slower
 
 
 @pytest.mark.parametrize("rounds", [(10e-6, 15e-6, 15e-6), ()])
 def test_what_lies_within_the_steps_of_its_clock_is_not_slower(rounds: tuple[float, ...]) -> None:
     """A page's clock goes in steps of 5 µs: 10 and 15 µs are the same to it, in the race and in the screening."""
-    plain, ours = variant(10e-6, "fp32", rounds=(10e-6, 10e-6, 10e-6)), variant(15e-6, rounds=rounds)
+    plain, ours = contender(10e-6, "fp32", rounds=(10e-6, 10e-6, 10e-6)), contender(15e-6, rounds=rounds)
     for item in (plain, ours):
         item.in_force = {"clock": 5e-6}
     assert not is_slower(ours, plain)
@@ -95,5 +93,5 @@ def test_what_lies_within_the_steps_of_its_clock_is_not_slower(rounds: tuple[flo
 
 
 def test_the_baseline_is_not_slower_than_itself() -> None:
-    plain = variant(2.0, "fp32", rounds=(2.0, 2.0))
+    plain = contender(2.0, "fp32", rounds=(2.0, 2.0))
     assert not is_slower(plain, plain)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edgekit.errors import UsageError
 from edgekit.pipeline.tuning import Choices, choices, explore
 from edgekit.target.profile import Candidate
+from edgekit.target.toolchain import Toolchain
 
 GPU = {
     "cuda_graph": (False, True),
@@ -21,8 +22,8 @@ GPU = {
 }
 
 
-def candidate(tune: dict[str, tuple[Any, ...]], runtime: str = "onnxruntime_cuda", **options: Any) -> Candidate:
-    return Candidate("c", runtime, "fp16", "onnx", options=options, tune=tune)
+def candidate(tune: dict[str, tuple[Any, ...]], runtime: str = "onnxruntime_cuda", **options: Any) -> Toolchain:
+    return Toolchain(Candidate("c", runtime, "fp16", "onnx", options=options, tune=tune))
 
 
 def test_options_of_operators_that_the_graph_has_not_are_left_alone() -> None:

@@ -199,7 +199,7 @@ def test_each_kind_of_result_tells_what_it_holds(records: dict[str, Record]) -> 
         "Overview", "3.0x faster than openvino fp32, top1 97.90 % instead of 98.00 %", "◀ picked",
         "rejected: top1 drops by 0.48", "0.21 ms", "p99 needs 662 samples, have 600",
         "Noisy: measure again on a quieter machine (the medians of 3 processes differ by 7%).", "b is faster than a.",
-        "top1 is 98.10 %, 0.10 % worse than the reference, which these samples do not tell from chance.",
+        "top1 is 98.10 %, 0.10 % worse than the reference, which these samples cannot tell from chance.",
         "97.10 % to 98.90 %",
         "-0.20 % to 0.40 %",
         "not distinguishable",

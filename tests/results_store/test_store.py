@@ -112,9 +112,9 @@ def test_a_folder_can_be_deleted_by_hand_and_another_copied_in(store: Store, tmp
         (None, "is missing"),
         ("", "is not valid JSON"),
         ('{"schema": 1, "id": "x", "resu', "is not valid JSON"),
-        ("[]", "is no result of edgekit"),
-        ('{"schema": 7, "result": {}}', "is no result of edgekit"),
-        ('{"schema": 1, "result": {}}', "is not a whole result: 'series'"),
+        ("[]", "is not a result of edgekit"),
+        ('{"schema": 7, "result": {}}', "is not a result of edgekit"),
+        ('{"schema": 1, "result": {}}', "is not a complete result: 'series'"),
     ],
 )
 def test_a_damaged_result_is_shown_as_such_and_hides_no_other(store: Store, content: str | None, problem: str) -> None:
@@ -143,7 +143,7 @@ def test_samples_that_are_missing_or_damaged(store: Store) -> None:
     with pytest.raises(DataError, match="cannot be read: Object arrays cannot be loaded"):
         record.samples("latency")
     np.save(path, np.zeros(3))
-    with pytest.raises(DataError, match="is no samples file"):
+    with pytest.raises(DataError, match="is not a samples file"):
         record.samples("latency")
     path.unlink()
     with pytest.raises(DataError, match="is missing"):
@@ -289,7 +289,7 @@ def test_a_saved_json_object_is_a_result_too(store: Store, tmp_path: Path) -> No
     with pytest.raises(DataError, match="holds an error, not a result"):
         find_result(str(path), store)
     path.write_text(json.dumps({"schema": 1, "targets": []}))
-    with pytest.raises(DataError, match="is no result of edgekit export, bench, compare or evaluate"):
+    with pytest.raises(DataError, match="is not a result of edgekit export, bench, compare or evaluate"):
         find_result(str(path), store)
     with pytest.raises(UsageError, match="there is no result at"):
         find_result(str(tmp_path / "gone.json"), store)

@@ -168,7 +168,7 @@ def test_its_own_words_about_an_operator(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("machine", "features", "message"),
     [
-        ("x86_64", "", "bf16_gemm needs an ARM64 CPU with BF16 instructions on Linux, this is x86_64"),
+        ("x86_64", "", "bf16_gemm needs an ARM64 CPU with BF16 instructions on Linux, and this is x86_64"),
         ("aarch64", "fp asimd asimddp", "bf16_gemm needs BF16 instructions, which this CPU does not have"),
         ("aarch64", "fp asimd asimddp i8mm bf16", None),
     ],

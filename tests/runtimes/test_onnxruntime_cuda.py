@@ -205,7 +205,7 @@ def test_without_a_driver(monkeypatch: pytest.MonkeyPatch, linear: Artifact) -> 
                 call()
             assert str(raised.value) == (
                 "no NVIDIA driver on this machine: libcuda.so.none cannot be loaded. "
-                "This needs a machine with an NVIDIA GPU and its driver: nvidia-smi must list it."
+                "This needs a machine with an NVIDIA GPU and its driver, which nvidia-smi lists."
             )
             assert raised.value.exit_code == 6
     finally:

@@ -79,7 +79,7 @@ def test_what_is_allowed_must_be_what_is_refused(htp: OnnxRuntimeQnn, onnx_chain
 
 def test_refuses_free_dimensions(htp: OnnxRuntimeQnn, onnx_chain: Callable[..., Artifact]) -> None:
     artifact = onnx_chain("Relu", shape=("batch", 8))
-    with pytest.raises(EngineError, match="static shapes only, input 'x float32 batchx8' has a free dimension"):
+    with pytest.raises(EngineError, match="static shapes only, but input 'x float32 batchx8' has a free dimension"):
         htp.open(artifact, htp.Options())
 
 

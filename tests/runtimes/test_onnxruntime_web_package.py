@@ -48,8 +48,9 @@ def test_without_npm_the_line_to_type_is_there(empty_cache: Path, monkeypatch: p
     with pytest.raises(EngineError) as raised:
         package.get_package()
     assert str(raised.value) == (
-        f"onnxruntime-web {package.VERSION} is not here, and there is no npm to fetch it. Install it: apt install npm; "
-        f"or elsewhere: npm pack onnxruntime-web@{package.VERSION}; unpack, and EDGEKIT_ORT_WEB=DIR/package"
+        f"onnxruntime-web {package.VERSION} is not here, and there is no npm to fetch it. Fetch it elsewhere "
+        f"(npm pack onnxruntime-web@{package.VERSION}), unpack it and set EDGEKIT_ORT_WEB=DIR/package, "
+        "or install npm: apt install npm"
     )
 
 
@@ -61,7 +62,7 @@ def test_without_a_network_npms_own_words_are_told(empty_cache: Path, monkeypatc
     with pytest.raises(EngineError, match=r"npm cannot fetch onnxruntime-web") as raised:
         package.get_package()
     assert "ECONNREFUSED" in str(raised.value)
-    assert f"Try: npm pack onnxruntime-web@{package.VERSION}" in str(raised.value)
+    assert f"or try: npm pack onnxruntime-web@{package.VERSION}" in str(raised.value)
     assert not empty_cache.exists()
 
 
@@ -70,7 +71,7 @@ def test_other_content_than_npms_registry_states_is_refused(
 ) -> None:
     stand_in(tmp_path, "echo tampered > onnxruntime-web.tgz", monkeypatch)
     with pytest.raises(
-        EngineError, match=r"what npm brought is not onnxruntime-web .*: its hash is sha512-.*, expected"
+        EngineError, match=r"what npm fetched is not onnxruntime-web .*: its hash is sha512-.*, expected"
     ):
         package.get_package()
     assert not empty_cache.exists()
@@ -78,7 +79,7 @@ def test_other_content_than_npms_registry_states_is_refused(
 
 def test_a_folder_of_ones_own(empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(package.FOLDER, str(tmp_path))
-    with pytest.raises(EngineError, match=r"EDGEKIT_ORT_WEB='.*' holds no onnxruntime-web"):
+    with pytest.raises(EngineError, match=r"EDGEKIT_ORT_WEB='.*' does not hold onnxruntime-web"):
         package.get_package()
     (tmp_path / "package.json").write_text(json.dumps({"name": "onnxruntime-web", "version": "9.8.7"}))
     found = package.get_package()

@@ -72,7 +72,7 @@ def test_free_dimensions_are_planned_for(trt: Any, tmp_path: Path) -> None:
         build_plan(trt, Log(trt), model, Recipe("fp32"))
     shapes = ShapeRange((1, 3, 8, 8), (4, 3, 8, 8), (16, 3, 8, 8))
     assert build_plan(trt, Log(trt), model, Recipe("fp32", {"x": shapes}))
-    with pytest.raises(EngineError, match="has a profile for 'z', which is no input of the model"):
+    with pytest.raises(EngineError, match="has a profile for 'z', which is not an input of the model"):
         build_plan(trt, Log(trt), model, Recipe("fp32", {"z": shapes}))
 
 

@@ -39,10 +39,10 @@ def test_every_field_changes_the_hash() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "does not exist: no recipe to build a plan by"),
+        (None, "does not exist: there is no recipe to build a plan from"),
         ("{", "cannot be used: Expecting"),
-        ("[]", "it has not schema 1"),
-        ('{"schema": 2}', "it has not schema 1"),
+        ("[]", "its schema is not 1"),
+        ('{"schema": 2}', "its schema is not 1"),
         ('{"schema": 1, "precision": "fp16"}', "cannot be used: 'profiles'"),
         ('{"schema": 1, "precision": "fp16", "profiles": {}, "dla": 1}', "unexpected keyword argument 'dla'"),
         (

@@ -24,10 +24,10 @@ def test_a_range_without_a_usual_size_is_tuned_for_the_examples(text: str, expec
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("batch", r"--range 'batch' has not the form DIM=MIN\.\.OPT\.\.MAX"),
-        ("batch=1", "has not the form"),
-        ("batch=a..b", "has not the form"),
-        ("bach=1..2", r"'bach' is no free dimension of the model\. Did you mean 'batch'"),
+        ("batch", r"--range 'batch' does not have the form DIM=MIN\.\.OPT\.\.MAX"),
+        ("batch=1", "does not have the form"),
+        ("batch=a..b", "does not have the form"),
+        ("bach=1..2", r"'bach' is not a free dimension of the model\. Did you mean 'batch'"),
         ("batch=0..2", r"1 <= MIN <= OPT <= MAX must hold, got 0"),
         ("batch=4..2..8", "must hold, got 4, 2, 8"),
     ],
@@ -38,5 +38,5 @@ def test_a_range_that_cannot_be(text: str, message: str) -> None:
 
 
 def test_a_range_of_a_model_without_free_dimensions() -> None:
-    with pytest.raises(UsageError, match="It has none: name one with --dynamic"):
+    with pytest.raises(UsageError, match="The model has none: name one with --dynamic"):
         parse_ranges(["batch=1..2"], {})

@@ -77,7 +77,7 @@ def test_directories_that_are_no_model(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert "does not say its model_type" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("no json")
-    assert "is no JSON" in refusal(tmp_path)
+    assert "is not valid JSON" in refusal(tmp_path)
     (tmp_path / "config.json").write_text((bert / "config.json").read_text())
     assert "holds no weights" in refusal(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"garbage")
@@ -110,5 +110,5 @@ def test_offline_says_so_and_how_to_pass_a_directory(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     message = refusal("nobody/no-such-model")
-    assert "is no file or folder here, and the Hugging Face hub cannot be reached (offline?)" in message
+    assert "is not a file or folder here, and the Hugging Face hub cannot be reached (offline?)" in message
     assert "hf download nobody/no-such-model --local-dir model" in message

@@ -143,7 +143,7 @@ def test_a_file_with_an_error_in_it(tmp_path: Path) -> None:
 def test_wrong_factory_arguments(net: Path) -> None:
     assert "has no argument 'widht'. Did you mean 'width'?" in refusal("net.py:build?widht=3", UsageError)
     assert "gives 'width' twice" in refusal("net.py:build?width=3&width=4", UsageError)
-    assert "has not the form key=value" in refusal("net.py:build?&", UsageError)
+    assert "does not have the form key=value" in refusal("net.py:build?&", UsageError)
 
 
 def test_values_are_literals_else_text(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ class Bomb:
 def test_unknown_sources(tmp_path: Path) -> None:
     other = tmp_path / "model.h5"
     other.write_bytes(b"")
-    assert "is no source edgekit can read" in refusal(other)
+    assert "is not a source that edgekit can read" in refusal(other)
     assert "there is no file" in refusal(tmp_path / "no.onnx")
     assert "without config.json" in refusal(tmp_path)
     assert "--task is for Hugging Face models" in refusal(other, UsageError, task="fill-mask")
@@ -350,7 +350,7 @@ def test_dynamic_dimensions_are_named_and_shared() -> None:
 
 def test_dynamic_flags_that_do_not_fit() -> None:
     pair = (torch.nn.Linear(3, 2), torch.randn(1, 3))
-    assert "has not the form NAME:AXIS" in refusal(pair, UsageError, dynamic=["input"])
+    assert "does not have the form NAME:AXIS" in refusal(pair, UsageError, dynamic=["input"])
     assert "has no input 'inptu'. Did you mean 'input'?" in refusal(pair, UsageError, dynamic=["inptu:0"])
     assert "AXIS must be below 2, got 2" in refusal(pair, UsageError, dynamic=["input:2"])
     module = Returns(lambda x: x[0] + x[1])
@@ -363,10 +363,10 @@ def test_dynamic_flags_that_do_not_fit() -> None:
 @pytest.mark.parametrize(
     ("flag", "text"),
     [
-        ("image", "has not the form NAME:DTYPE:SHAPE"),
-        ("image:flaot32:1x3", "'flaot32' is no dtype of an input. Did you mean 'float32'?"),
-        ("image:float32:1x-3", "'-3' is no dimension"),
-        ("image:float32:1x0", "'0' is no dimension"),
+        ("image", "does not have the form NAME:DTYPE:SHAPE"),
+        ("image:flaot32:1x3", "'flaot32' is not a dtype of an input. Did you mean 'float32'?"),
+        ("image:float32:1x-3", "'-3' is not a dimension"),
+        ("image:float32:1x0", "'0' is not a dimension"),
     ],
 )
 def test_malformed_input_flags(flag: str, text: str) -> None:
@@ -436,12 +436,12 @@ def test_a_pt2_cannot_run_code(tmp_path: Path) -> None:
     path = save(tmp_path / "expr.pt2", module, torch.randn(4, 3), dynamic_shapes=({0: torch.export.Dim("n")},))
     evil = f"__import__(os).system(touch {boom})".encode()
     _rewrite(path, lambda name, data: re.sub(rb'("expr_str": ?")', rb"\1" + evil + b"+", data))
-    assert "which is no arithmetic over sizes" in refusal(path)
+    assert "which is not arithmetic on sizes" in refusal(path)
 
     for target in (b"torch.hub.load", b"torch.ops.load_library", b"torch.ops.load_library.__call__", b"_operator.call"):
         path = save(tmp_path / "call.pt2", module, torch.randn(1, 3))
         _rewrite(path, lambda name, data, target=target: data.replace(b"torch.ops.aten.linear.default", target))
-        assert "which is no operator of a model" in refusal(path)
+        assert "which is not an operator of a model" in refusal(path)
 
     path = save(tmp_path / "guards.pt2", module, torch.randn(1, 3))
     guard = f"open({str(boom)!r}, chr(119))".encode()
@@ -461,7 +461,7 @@ def _torch_bomb(boom: Path) -> bytes:
 def test_a_damaged_pt2(tmp_path: Path) -> None:
     path = tmp_path / "net.pt2"
     path.write_bytes(b"not a zip")
-    assert "is no exported program" in refusal(path)
+    assert "is not an exported program" in refusal(path)
 
 
 # .onnx
@@ -516,7 +516,7 @@ def test_onnx_that_fails_the_checker(tmp_path: Path) -> None:
     )
     assert "fails onnx's checker" in refusal(path)
     path.write_bytes(b"garbage" * 100)
-    assert "is no ONNX model" in refusal(path)
+    assert "is not an ONNX model" in refusal(path)
 
 
 def external(folder: Path, location: str) -> Path:
@@ -545,7 +545,7 @@ def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
     assert "outside the model's folder, which is refused" in refusal(external(inside, "link.bin"))
     assert "which is not there" in refusal(external(inside, "none.bin"))
     (inside / "short.bin").write_bytes(bytes(20))
-    assert "which is cut short: 24 bytes are needed, it has 20" in refusal(external(inside, "short.bin"))
+    assert "which is truncated: 24 bytes are needed, but it has 20" in refusal(external(inside, "short.bin"))
     (inside / "good.bin").write_bytes(bytes(24))
     assert load_source(external(inside, "good.bin")).parameters == 6
 

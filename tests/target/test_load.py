@@ -110,7 +110,7 @@ def test_one_runtime_without_candidates_is_one_candidate(tmp_path: Path) -> None
         ),
         ('name = "board"\nextends = "cpuu"', "target 'cpuu' is not known. Did you mean 'cpu'?"),
         ('name = "board"\nextends = 3', "'extends' must be a name or a list of names"),
-        ('name = "board"\nextends = "board.toml"', "target profiles extend each other in a circle: board → board"),
+        ('name = "board"\nextends = "board.toml"', "target profiles extend each other in a cycle: board → board"),
         ('name = "board"', "a profile needs [runtime] with a name, or [[candidates]]"),
         ('name = "board"\ncandidates = 3', "'candidates' must be an array of tables"),
         ('name = "board"\n[[candidates]]\nprecision = "fp32"', "every candidate is a table with a 'name'"),

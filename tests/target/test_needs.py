@@ -11,7 +11,8 @@ from edgekit import plugins
 from edgekit.api.export import export
 from edgekit.errors import EngineError
 from edgekit.target.load import load_target
-from edgekit.target.needs import StandIn, engine_or_stand_in, refuse_missing
+from edgekit.target.needs import checker_of, refuse_missing
+from edgekit.target.toolchain import Toolchain
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def package_gone(monkeypatch: pytest.MonkeyPatch):
 def refused(target: str, is_here: bool = True) -> EngineError:
     profile = load_target(target)
     with pytest.raises(EngineError) as caught:
-        refuse_missing(profile.name, profile.candidates, is_here)
+        refuse_missing(profile.name, list(map(Toolchain, profile.candidates)), is_here)
     return caught.value
 
 
@@ -53,7 +54,7 @@ def test_all_of_it_in_one_line(engine_gone, package_gone) -> None:
     engine_gone("litert", "Install it: pip install ai-edge-litert")
     package_gone("litert-torch")
     assert str(refused("cpu-litert")) == (
-        "litert is not installed, and litert-torch is not either. Install it: pip install ai-edge-litert litert-torch"
+        "litert is not installed, and litert-torch is missing too. Install it: pip install ai-edge-litert litert-torch"
     )
 
 
@@ -86,21 +87,21 @@ def test_two_engines_are_told_apart(engine_gone) -> None:
 def test_one_engine_is_enough(engine_gone) -> None:
     engine_gone("openvino", "Install it: pip install openvino")
     profile = load_target("cpu")
-    refuse_missing(profile.name, profile.candidates, is_here=True)
+    refuse_missing(profile.name, list(map(Toolchain, profile.candidates)), is_here=True)
 
 
 def test_another_machines_engines_are_not_asked(engine_gone) -> None:
     engine_gone("onnxruntime", "")
     profile = load_target("cpu-onnxruntime")
-    refuse_missing(profile.name, profile.candidates, is_here=False)
+    refuse_missing(profile.name, list(map(Toolchain, profile.candidates)), is_here=False)
 
 
 def test_a_stand_in_will_do_and_may_be_missing_too(engine_gone) -> None:
     engine_gone("tensorrt", "Install it: pip install tensorrt")
-    candidate = load_target("jetson").candidates[0]
-    checker = engine_or_stand_in(candidate, is_here=True)
-    assert isinstance(checker, StandIn)
-    assert (checker.runtime, checker.reason) == ("onnxruntime", "tensorrt is not installed")
+    toolchain = Toolchain(load_target("jetson").candidates[0])
+    stand_in = checker_of(toolchain, is_here=True).stand_in
+    assert stand_in is not None
+    assert (stand_in.runtime, stand_in.reason) == ("onnxruntime", "tensorrt is not installed")
     engine_gone("onnxruntime", "Install it: pip install onnxruntime")
     assert refused("jetson").fix == "Install it: pip install onnxruntime"
 

@@ -71,7 +71,12 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ("../board", "cpu", "x.toml", "'../board' cannot be a target's name"),
         ("", "cpu", "x.toml", "'' cannot be a target's name"),
         ("cpu", "cpu-arm64", "cpu.toml", "target 'cpu' exists already"),
-        ("board", "cpu", "other.toml", "a target's file is called as the target: board.toml, got 'other.toml'"),
+        (
+            "board",
+            "cpu",
+            "other.toml",
+            "a target's file must have the name of the target: board.toml, got 'other.toml'",
+        ),
         ("board", "cpuu", "board.toml", "target 'cpuu' is not known. Did you mean 'cpu'?"),
         ("board", "cpu", "gone/board.toml", "its folder does not exist"),
     ],

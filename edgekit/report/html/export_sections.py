@@ -9,7 +9,7 @@ from ... import units
 from ...measure.statistics import Samples
 from ...results import CandidateResult, ExportResult, Latency
 from ...results_store.exports import export_result
-from ..text import parity_line, source_line
+from ..text import memory_text, parity_line, source_line
 from . import figures
 from .markup import Child, Markup, el, facts, table
 
@@ -35,7 +35,8 @@ def sections(
             if _screened(result)
             else None,
             el("p", f"Nothing was measured: {result.measured}.") if result.measured else None,
-            figures.intervals(f"{id}-p50", _finite(timed), "Median latency of the candidates"),
+            el("p", f"Memory: {memory_text(result.memory)}.") if result.memory else None,
+            figures.intervals(f"{id}-p50", _drawable(timed), "Median latency of the candidates"),
         ],
     )
     yield (
@@ -81,7 +82,7 @@ def _screened(result: ExportResult) -> bool:
     return any(item.latency and item.latency.screening for item in result.candidates)
 
 
-def _finite(rows: list[tuple[str, dict[str, float], bool]]) -> list[tuple[str, dict[str, float], bool]]:
+def _drawable(rows: list[tuple[str, dict[str, float], bool]]) -> list[tuple[str, dict[str, float], bool]]:
     return [(name, {key: v for key, v in p50.items() if v == v}, picked) for name, p50, picked in rows]
 
 

@@ -28,7 +28,7 @@ SETTLE_S = 0.02
 
 
 @dataclass
-class Contender:
+class Peer:
     """Who runs: ``opener`` names a function of the worker's script, called with ``arguments``."""
 
     name: str
@@ -45,7 +45,7 @@ class Contender:
 class _Process:
     """A worker process: opens a contender, then times a block whenever it is told to."""
 
-    def __init__(self, script: Path, contender: Contender) -> None:
+    def __init__(self, script: Path, contender: Peer) -> None:
         command = [sys.executable, str(script), "--worker", contender.opener, json.dumps(dict(contender.arguments))]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -70,8 +70,8 @@ class _Process:
         self._process.communicate()
 
 
-def race(
-    contenders: Sequence[Contender],
+def take_turns(
+    contenders: Sequence[Peer],
     script: Path,
     *,
     rounds: int,
@@ -104,7 +104,7 @@ def race(
                     contender.blocks.append(taken[contender.name])
 
 
-def ratio(a: Contender, b: Contender) -> tuple[float, float, float]:
+def ratio(a: Peer, b: Peer) -> tuple[float, float, float]:
     """Median over blocks of a's p50 ÷ b's p50 in the same turn, and its 95 % interval (bootstrap over the blocks)."""
     pairs = np.array([np.median(x) / np.median(y) for x, y in zip(a.blocks, b.blocks, strict=True)])
     draws = np.random.default_rng(0).choice(pairs, size=(2000, len(pairs)))
