@@ -185,7 +185,7 @@ def test_an_export_and_what_follows(printed: Callable[..., dict[str, Any]]) -> N
     printed("inspect int8.edgekit")
     compared = printed("compare build.edgekit int8.edgekit --max-time 2")
     assert compared["result"]
-    printed("bench int8.edgekit --max-time 1")
+    printed("bench int8.edgekit --seconds 1 --processes 4")  # enough of them for an interval, however busy it is
     printed("results compare latest latest~2")
     for back in ("latest", "latest~1", "latest~2"):
         printed(f"results show {back}")
