@@ -142,6 +142,11 @@ class _Reaper:
     def tell(self, line: bytes) -> None:
         os.write(self._pipe, line)
 
+    def forget(self) -> None:
+        """Close this end of the pipe of a helper that is gone."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
 
 _reaper: _Reaper | None = None
 
@@ -155,6 +160,8 @@ def _tell_reaper(command: str, *paths: Path) -> None:
             _reaper = _Reaper()
         _reaper.tell(line)
     except OSError:
+        if _reaper is not None:
+            _reaper.forget()
         _reaper = None
 
 

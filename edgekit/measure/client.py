@@ -217,8 +217,8 @@ class Worker:
 
     def close(self) -> None:
         """End the process; a second call does nothing."""
+        _close_quietly(self._process.stdin)  # the worker ends at the end of its input, in whatever it is doing
         if self._process.returncode is None:
-            _close_quietly(self._process.stdin)  # the worker ends at the end of its input, in whatever it is doing
             try:
                 self._process.wait(_CLOSE_S)
             except subprocess.TimeoutExpired:

@@ -164,7 +164,7 @@ def test_memory_is_told_above_the_idle_engine(make_bundle: Callable[..., Bundle]
     memory = value["memory"]
     assert 0 < memory["peak_above_engine_bytes"] < memory["peak_rss_bytes"]
     assert memory["device_bytes"] is None
-    assert "does not tell" in value["not_measured"]["memory.device_bytes"]
+    assert "does not report" in value["not_measured"]["memory.device_bytes"]
 
 
 def test_a_profile_is_measured_where_it_is_asked_for(make_bundle: Callable[..., Bundle]) -> None:

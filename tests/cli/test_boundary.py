@@ -141,12 +141,12 @@ sys.exit(run_guarded(lambda: [print("x" * 1000) for _ in range(1000)], []))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe closes differently there")
 def test_a_closed_pipe_is_quiet() -> None:
-    process = subprocess.Popen([sys.executable, "-c", _CHATTY], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.read(10)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait(20) == 1
+    with subprocess.Popen([sys.executable, "-c", _CHATTY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 1
 
 
 def test_a_broken_pipe_elsewhere_is_not_swallowed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,8 @@ def test_other_engines_do_not_run_in_it(linear: Artifact) -> None:
 
 def test_a_browser_that_is_not_there(linear: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        EngineError, match=r"browser '/opt/nowhere' is not a program. Install one: apt install chromium"
+        EngineError,
+        match=r"browser '/opt/nowhere' is not a program. Name another, or install one: apt install chromium",
     ):
         BrowserDevice("browser:/opt/nowhere").open(linear, "onnxruntime_web", {}, FEEDS)
     monkeypatch.setenv(BROWSER, "/opt/nowhere")

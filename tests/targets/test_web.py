@@ -138,4 +138,4 @@ def test_without_a_browser_it_is_exit_6_with_the_line_that_installs_one(
     (tmp_path / "net.py").write_text(ROUNDS)
     code, _, said = edgekit(capsys, "export", "net.py:build", "--target", "web")
     assert code == 6
-    assert "browser '/opt/nowhere' is not a program. Install one: apt install chromium" in said
+    assert "browser '/opt/nowhere' is not a program. Name another, or install one: apt install chromium" in said
