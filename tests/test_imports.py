@@ -65,7 +65,7 @@ RULES = {
     "report": "ground measure bundle devices accuracy analysis results_store api",
     "cli": "ground measure bundle data target devices results_store report api examples",
     "front": "version bundle api",
-    "testing": "ground measure sources target passes exporters",
+    "testing": "ground measure bundle sources target passes exporters",
     "ground": "ground measure",
 }
 """Room → the rooms (or single modules of the ground) that it may import, inside functions and for types alone too.

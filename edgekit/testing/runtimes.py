@@ -14,6 +14,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ..bundle.read import Model
 from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Profiles, Runtime, Session, Tolerance, options_from
 from ..errors import EngineError, UsageError
 from ..facts import runtime_facts
@@ -29,6 +31,7 @@ from ..measure.parity import ParityMeter
 ENGINES = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "executorch", "ai_edge_litert")
 """Packages that no adapter may import when it is imported itself."""
 _NO_MODULE = 3
+THREADS, RUNS = 6, 40
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,41 @@ class RuntimeConformance:
         assert bool(placement.nodes) != bool(placement.unknown)
         assert all(node.device and node.op_type for node in placement.nodes)
 
+    def test_threads_get_their_own_answers(self, runtime_case: RuntimeCase) -> None:
+        """Through a bundle's `Model`, as an app's threads call it: locked, or at once where the adapter says so."""
+        concurrent = runtime_facts(runtime_case.runtime).concurrent
+        with Model(runtime_case.open(threads=1), "", concurrent=concurrent) as model:
+            feeds = [_shifted(runtime_case.feeds, number) for number in range(THREADS)]
+            alone = [model.run(item) for item in feeds]
+            bound = model.bind(runtime_case.feeds)
+
+            def serve(number: int) -> int:
+                wrong = 0
+                for _ in range(RUNS):
+                    answer = model.run(feeds[number])
+                    wrong += not all(np.array_equal(answer[name], want) for name, want in alone[number].items())
+                    if number == 0:
+                        bound()
+                return wrong
+
+            with ThreadPoolExecutor(THREADS) as pool:
+                assert list(pool.map(serve, range(THREADS))) == [0] * THREADS
+
+    def test_feeds_in_other_forms(self, runtime_case: RuntimeCase) -> None:
+        """Another byte order is the same numbers; without names, or with masked values, it is refused in one line."""
+        session = runtime_case.open()
+        swapped = {name: array.astype(array.dtype.newbyteorder()) for name, array in runtime_case.feeds.items()}
+        meter = ParityMeter()
+        meter.add(runtime_case.expected, session.run(swapped))
+        assert meter.result().misses(runtime_case.tolerance) == []
+        name, array = next((name, array) for name, array in runtime_case.feeds.items() if array.size)
+        positional: Any = array
+        with pytest.raises(EngineError, match="given by name, in a dict, got ndarray"):
+            session.run(positional)
+        masked = np.ma.masked_array(array, mask=np.ones(array.shape, bool))
+        with pytest.raises(EngineError, match=f"'{name}' has masked values"):
+            session.run({**runtime_case.feeds, name: masked})
+
     def test_refuses_wrong_feeds(self, runtime_case: RuntimeCase) -> None:
         """By name, with what was got and what is allowed."""
         session = runtime_case.open()
@@ -208,3 +246,11 @@ class RuntimeConformance:
 def _other(array: Array) -> Array:
     """An array of the same dtype and shape with other values; integers (which may be indices) keep theirs."""
     return (array + 1).astype(array.dtype) if array.dtype.kind == "f" else array
+
+
+def _shifted(feeds: Feeds, number: int) -> Feeds:
+    """Other values for each number, of the same dtypes and shapes; integers (which may be indices) keep theirs."""
+    return {
+        name: (array + number / 8).astype(array.dtype) if array.dtype.kind == "f" else array
+        for name, array in feeds.items()
+    }

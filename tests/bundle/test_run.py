@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgekit.bundle import Bundle, open_bundle
-from edgekit.contracts import Tolerance
+from edgekit.contracts import Artifact, Tolerance
 
 # An environment without edgekit: site-packages stay for numpy and the engine, but edgekit cannot be imported from them.
 NO_EDGEKIT = """
@@ -164,6 +166,65 @@ def test_two_bundles_and_an_installed_edgekit_in_one_program(
     assert lines[0] == "[[28.0, 36.0, 44.0]] 2 False"
     assert lines[1] == "['x'] {'CPU': 1}"
     assert lines[2].startswith("EngineError the model has no input 'y'")
+
+
+AS_THE_README_SAYS = """
+import sys, numpy as np
+x, models = np.arange(8, dtype=np.float32)[None], []
+for folder in sys.argv[1:]:
+    sys.path.insert(0, folder)
+    from run import load
+    models.append(load())
+print([model.run({"x": x})["y"].ravel()[0] for model in models])
+import run as a
+answer = a.load().run({"x": x})["y"].ravel()[0]
+sys.path.insert(0, sys.argv[1])
+import run as b
+print(answer, b.load().run({"x": x})["y"].ravel()[0], sorted(name for name in sys.modules if name == "run"))
+"""
+
+
+def test_three_bundles_loaded_by_the_same_lines_each_answer_for_themselves(
+    make_bundle: Callable[..., Bundle], linear: Artifact, bare: dict[str, str], tmp_path: Path
+) -> None:
+    folders = []
+    for factor in (1, 2, 3):
+        source = tmp_path / f"times-{factor}"
+        source.mkdir()
+        model = onnx.load(linear.path)
+        weight = onnx.numpy_helper.to_array(model.graph.initializer[0])
+        model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight * np.float32(factor), "w"))
+        onnx.save(model, source / "model.onnx")
+        folders.append(str(make_bundle(tmp_path / f"{factor}.edgekit", model_dir=source).path))
+    command = [sys.executable, "-c", AS_THE_README_SAYS, *folders]
+    done = subprocess.run(command, capture_output=True, text=True, env=bare)
+    assert done.returncode == 0, done.stderr
+    each, last = done.stdout.splitlines()
+    one = 140.0  # 0·0 + 1·1 + … + 7·7
+    assert [float(part) for part in re.findall(r"\d+\.\d+", each)] == [one, 2 * one, 3 * one]
+    assert last == f"{3 * one} {one} []"
+
+
+@pytest.mark.parametrize("damage", ["changed", "added", "removed", "manifest"])
+def test_code_is_checked_before_it_runs(bundle: Bundle, bare: dict[str, str], tmp_path: Path, damage: str) -> None:
+    mark = tmp_path / "it-ran"
+    code = f"open({str(mark)!r}, 'w').close()\n"
+    floor = bundle.path / "runtime" / "edgekit"
+    if damage == "changed":
+        (floor / "contracts.py").write_text(code + (floor / "contracts.py").read_text())
+    elif damage == "added":
+        (floor / "numpy.py").write_text(code)
+    elif damage == "removed":
+        (floor / "facts.py").unlink()
+    else:
+        (bundle.path / "manifest.json").write_text('{"files": []}')
+    done = run(bundle, env=bare)
+    assert done.returncode == 7, done
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert {"changed": "contracts.py", "added": "numpy.py", "removed": "facts.py", "manifest": "manifest.json"}[
+        damage
+    ] in done.stderr
+    assert not mark.exists()
 
 
 def test_a_moved_copy_in_a_read_only_place(bundle: Bundle, bare: dict[str, str], tmp_path: Path) -> None:
