@@ -101,7 +101,7 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
     if not isinstance(given, Mapping):
         names = ", ".join(f"'{spec.name}': array" for spec in inputs)
         raise EngineError(
-            f"inputs are given by name, in a dict, got {type(given).__name__}", fix=f"Write run({{{names}}})"
+            f"inputs are given by name, in a dict, got {type(given).__name__}", fix=f"Name it: run({{{names}}})"
         )
     known = {spec.name for spec in inputs}
     for name in feeds:

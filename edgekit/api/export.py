@@ -318,6 +318,12 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
                     details=[*lines, *first.details],
                     fix=first.fix,
                 )
+    if errors:  # what nobody foresaw, or options that an engine does not know
+        if len(assessed) == 1:
+            raise errors[0]
+        raise type(errors[0])(
+            f"no candidate of target '{job.target.name}' can be used", details=lines, fix=errors[0].fix
+        )
     raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
 
 

@@ -18,11 +18,13 @@ from ..target.profile import Candidate
 from ..target.toolchain import Toolchain
 from .build import build
 from .check import check, open_worker
+from .failure import is_everybodys, unexpected
 from .job import Built, Check, NotBuilt, Variant
 from .memory import peak_memory, too_large
 from .race import Contender, is_slower, screen
 from .refused_operator import located
 from .repair import Repair, repair_for
+from .stages import REPORTS
 from .tuning import choices
 
 
@@ -107,8 +109,9 @@ class Assessed:
 def assess(toolchain: Toolchain, variant: Variant, threads: int | None) -> Assessed:
     """Build a candidate, check it in its own engine and time it shortly.
 
-    An engine that is missing or refuses the model, and a missed accuracy, are outcomes here, not exceptions: the other
-    candidates go on. An int8 or float16 candidate that misses is tried again without its most harmful nodes (`repair`).
+    An engine that is missing or refuses the model, a missed accuracy, and whatever else is raised are outcomes here,
+    not exceptions: the other candidates go on. An int8 or float16 candidate that misses is tried again without its most
+    harmful nodes (`repair`).
     """
     job = variant.job
     checker = checker_of(toolchain, job.site.is_here)
@@ -124,10 +127,16 @@ def assess(toolchain: Toolchain, variant: Variant, threads: int | None) -> Asses
             return first
         way = None if toolchain.takes_program else repair_for(toolchain, first.check, variant)
         return first if way is None else _repair(first, way, variant, threads, checker.stand_in)
-    except PlacementError as error:
-        return Assessed(toolchain, error=error)
     except EngineError as error:
         return Assessed(toolchain, error=located(error, variant.graph, variant.source.program))
+    except EdgekitError as error:
+        return Assessed(toolchain, error=error)
+    except Exception as error:
+        if is_everybodys(error):
+            raise
+        return Assessed(
+            toolchain, error=unexpected(error, f"{variant.source.name}-{toolchain.candidate.name}", REPORTS)
+        )
 
 
 def _attempt(

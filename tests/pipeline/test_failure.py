@@ -1,0 +1,121 @@
+"""One failure is one row: what is raised in a candidate, by whomever, ends that candidate alone."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekit.api.export import export
+from edgekit.errors import EdgekitError
+from edgekit.pipeline.failure import unexpected
+
+NET = """
+import torch
+
+def build():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4)), torch.randn(2, 16)
+"""
+TARGET = """
+name = "pair"
+description = "two engines"
+[tolerance.fp32]
+rel_l2 = 1e-4
+[[candidates]]
+runtime = "openvino"
+name = "openvino"
+precision = "fp32"
+format = "openvino_ir"
+[[candidates]]
+runtime = "onnxruntime"
+name = "onnxruntime"
+precision = "fp32"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "pair.toml").write_text(TARGET)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_bug_in_one_exporter_is_its_row_and_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.exporters.openvino_ir import OpenVinoIr
+
+    def write(self: object, *arguments: object) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(OpenVinoIr, "write", write)
+    result = export("net.py:build", "pair.toml", max_time_s=1)
+    assert result.chosen == "onnxruntime"
+    row = next(item for item in result.candidates if item.name == "openvino")
+    assert row.rejected == (
+        "unexpected IndexError: list index out of range. Its trace: .edgekit/reports/build-openvino-trace.txt"
+    )
+    trace = (folder / ".edgekit" / "reports" / "build-openvino-trace.txt").read_text()
+    assert "IndexError: list index out of range" in trace and "test_failure.py" in trace
+
+
+def test_where_all_fail_it_is_exit_1_with_every_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.exporters.onnx import OnnxFile
+    from edgekit.exporters.openvino_ir import OpenVinoIr
+
+    def write(self: object, *arguments: object) -> None:
+        raise KeyError("weights")
+
+    monkeypatch.setattr(OpenVinoIr, "write", write)
+    monkeypatch.setattr(OnnxFile, "write", write)
+    with pytest.raises(EdgekitError) as caught:
+        export("net.py:build", "pair.toml", max_time_s=1)
+    assert caught.value.exit_code == 1
+    assert caught.value.what == "no candidate of target 'pair' can be used"
+    assert [line.partition(":")[0] for line in caught.value.details] == ["openvino", "onnxruntime"]
+    assert not (folder / "build.edgekit").exists()
+
+
+def test_a_full_disk_is_everybodys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.exporters.openvino_ir import OpenVinoIr
+
+    def write(self: object, *arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.xml")
+
+    monkeypatch.setattr(OpenVinoIr, "write", write)
+    with pytest.raises(OSError, match="No space left"):
+        export("net.py:build", "pair.toml", max_time_s=1)
+
+
+def test_an_engine_that_is_killed_is_its_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of the engine dies by a signal as it opens the model, as one that meets a bad kernel does."""
+    (folder / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Kill:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'openvino' and 'edgekit.measure.worker' in ' '.join(sys.orig_argv):\n"
+        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "sys.meta_path.insert(0, Kill())\n"
+    )
+    command = [sys.executable, "-m", "edgekit", "export", "net.py:build", "--target", "pair.toml", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [*command, "--max-time", "1"], cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    value = json.loads(done.stdout)
+    rows = {item["name"]: item["rejected"] for item in value["candidates"]}
+    assert value["chosen"] == "onnxruntime" and rows["onnxruntime"] is None
+    assert "was killed by SIGSEGV while it was asked to open" in rows["openvino"]
+
+
+def test_a_trace_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    error = unexpected(ValueError(""), "net candidate/1", tmp_path / "file" / "reports")
+    assert str(error).startswith("unexpected ValueError: no message. Its trace could not be written to ")
+    assert "net-candidate-1-trace.txt (Not a directory)" in str(error)
