@@ -42,7 +42,7 @@ RULES = {
     # The device floor, which every bundle carries: see below for its own, stricter rule.
     "measure": "contracts errors",
     "runtimes": "contracts errors facts measure",
-    "bundle": "contracts errors tempdir units measure",
+    "bundle": "contracts errors facts tempdir units measure",
     # What the user named.
     "data": "ground",
     "sources": "ground",

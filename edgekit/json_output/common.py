@@ -23,6 +23,8 @@ class Device(TypedDict):
     """of the machine"""
     usable_cores: int | None
     """that a process may use"""
+    cpu_quota: NotRequired[float | None]
+    """seconds of CPU time a second, where a container limits that; null: nothing does, or it is not told"""
     memory_bytes: int | None
     os: str | None
     python: str

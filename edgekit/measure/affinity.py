@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .quota import quota, worth
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
@@ -85,10 +86,16 @@ def _threads(process: int | str) -> list[int]:
 
 
 def cores() -> tuple[int, ...]:
-    """What "every core" may mean here: the physical cores this process may use, and the logical ones if they differ."""
+    """What "every core" may mean here: the physical cores this process may use, and the logical ones if they differ.
+
+    Under a CPU quota (a container's) neither is more than the quota is worth.
+    """
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     siblings = set()
     for cpu in usable:
         path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         siblings.add(path.read_text().strip() if path.is_file() else str(cpu))
-    return tuple(dict.fromkeys((len(siblings), len(usable))))
+    limit = quota()
+    return tuple(
+        dict.fromkeys(worth(count, None if limit is None else limit.cpus) for count in (len(siblings), len(usable)))
+    )

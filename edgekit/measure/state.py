@@ -23,6 +23,7 @@ from typing import Any
 from . import nvml, sysfs
 from .machine import cpu_s
 from .nvml import GpuState
+from .quota import quota
 from .statistics import Verdict
 
 INTERVAL_S = 0.5
@@ -58,6 +59,10 @@ class Snapshot:
     throttled: tuple[str, ...] | None = None  # what holds the clocks down now (Raspberry Pi)
     # Share of all cores' time that other processes used since the last snapshot, while this one was running.
     other_load: float | None = None
+    # A container's CPU quota: periods so far, in how many of them this process' group stood still, and its CPUs.
+    quota_periods: int | None = None
+    quota_throttled: int | None = None
+    quota_cpus: float | None = None
     battery: Battery | None = None
     gpus: tuple[GpuState, ...] | None = None
 
@@ -133,6 +138,7 @@ class Reader:
         """The machine now; renews ``unread``."""
         time_s = time.monotonic()
         self.unread = {}
+        limit = quota(self._root)
         return Snapshot(
             time_s=time_s,
             governors=self._told("governors", self._governors(), f"{self._cpus} has no cpufreq"),
@@ -143,6 +149,9 @@ class Reader:
             other_load=self._told(
                 "other_load", self._load.take(), "/proc/stat cannot be read, or too little time passed"
             ),
+            quota_periods=None if limit is None else limit.periods,
+            quota_throttled=None if limit is None else limit.throttled,
+            quota_cpus=None if limit is None else limit.cpus,
             battery=self._told("battery", self._battery(), "there is no battery"),
             gpus=self._told("gpus", *self._gpu_states()),
         )
@@ -276,6 +285,8 @@ LOAD_LIMIT = 0.10
 """Beyond this share of all cores used by others, over the whole measurement, a run is noisy."""
 LOAD_PEAK_LIMIT = 0.25
 """Beyond this share in any one interval, too."""
+QUOTA_LIMIT = 0.02
+"""Beyond this share of the periods in which a CPU quota stopped the group, a run is noisy."""
 CLOCK_LIMIT = 0.10
 """Beyond this relative range of the fastest core's clock a run is drifting."""
 
@@ -284,7 +295,8 @@ def complaints(state: DeviceState) -> tuple[list[str], list[str]]:
     """What speaks against a measurement in the machine's state: reasons for "drifting", and reasons for "noisy".
 
     Drifting: throttle events were counted, something held a clock down, or the fastest core's clock changed by more
-    than `CLOCK_LIMIT`. Noisy: others used more than `LOAD_LIMIT` of the machine, or at times `LOAD_PEAK_LIMIT` of it.
+    than `CLOCK_LIMIT`. Noisy: others used more than `LOAD_LIMIT` of the machine, or at times `LOAD_PEAK_LIMIT` of it,
+    or a CPU quota stopped the process in more than `QUOTA_LIMIT` of its periods.
     """
     drifting, noisy = [], []
     every = (state.before, *state.during, state.after)
@@ -305,7 +317,20 @@ def complaints(state: DeviceState) -> tuple[list[str], list[str]]:
         noisy.append(f"other processes used {sum(loads) / len(loads):.0%} of the machine")
     elif loads and max(loads) > LOAD_PEAK_LIMIT:
         noisy.append(f"other processes used up to {max(loads):.0%} of the machine")
+    noisy += _quota_complaints(every)
     return drifting, noisy
+
+
+def _quota_complaints(every: Sequence[Snapshot]) -> list[str]:
+    told = [item for item in every if item.quota_periods is not None and item.quota_throttled is not None]
+    if len(told) < 2:
+        return []
+    first, last = told[0], told[-1]
+    periods = (last.quota_periods or 0) - (first.quota_periods or 0)
+    throttled = (last.quota_throttled or 0) - (first.quota_throttled or 0)
+    if throttled <= QUOTA_LIMIT * periods:
+        return []
+    return [f"a CPU quota of {last.quota_cpus:g} CPUs stopped the process in {throttled} of {periods} periods"]
 
 
 def judge(verdict: Verdict, reasons: Sequence[str], state: DeviceState | None) -> tuple[Verdict, list[str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import UsageError
 from ..measure.machine import architecture
+from ..measure.quota import worth
 from ..target.profile import Target, machine
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def site_for(target: Target, url: str) -> Iterator[Site]:
         staging = StagingDevice(remote)
         emulated = facts["emulated"]
         why = f"'{url}' is emulated by {emulated}, its latencies mean nothing" if emulated else None
-        cores = (int(facts["usable_cores"] or 0),)
+        cores = (worth(int(facts["usable_cores"] or 0), facts.get("cpu_quota")),)
         yield Site(staging, facts, arch, cores, why, is_here=False, is_device=True, self_test=staging.self_test)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from .. import units
 from ..measure.statistics import Estimate
 from .layers import energy_line, layer_lines, pinned_line
-from .layout import Ink, labelled, shorten
+from .layout import Ink, cores_text, labelled, shorten
 from .state import state_line
 from .text import placement_text
 
@@ -141,7 +141,7 @@ def device_line(device: Mapping[str, Any]) -> str:
     name = device.get("board") or device.get("cpu") or "unknown device"
     parts = [f"{name} ({device.get('machine')})"]
     if device.get("usable_cores"):
-        parts.append(f"{device['usable_cores']} of {device['cores']} cores")
+        parts.append(cores_text(device))
     for key in ("os", "browser"):
         if device.get(key):
             parts.append(str(device[key]))

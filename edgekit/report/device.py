@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import units
 from ..devices.browser import BrowserReport
 from ..devices.examine import DeviceReport
-from .layout import Ink, labelled
+from .layout import Ink, cores_text, labelled
 
 
 def device_text(report: DeviceReport, colour: bool, width: int) -> str:
@@ -13,7 +13,7 @@ def device_text(report: DeviceReport, colour: bool, width: int) -> str:
     ink = Ink(colour)
     facts = report.device
     name = facts["board"] or facts["cpu"] or "unknown CPU"
-    cpu = f"{name} ({facts['machine']}), {facts['usable_cores']} of {facts['cores']} cores usable"
+    cpu = f"{name} ({facts['machine']}), {cores_text(facts, ' usable')}"
     lines = labelled("device", f"{report.url}   {cpu}", ink, width)
     if facts["memory_bytes"]:
         lines += labelled("memory", units.size(facts["memory_bytes"]), ink, width)

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import units
 from ..api.doctor import Report, feature_use
-from .layout import Ink, labelled, table, wrap
+from .layout import Ink, cores_text, labelled, table, wrap
 
 
 def doctor_text(report: Report, colour: bool, width: int) -> str:
@@ -15,7 +15,7 @@ def doctor_text(report: Report, colour: bool, width: int) -> str:
     ink = Ink(colour)
     facts = report.machine
     lines = labelled("edgekit", f"{report.edgekit}, Python {report.python}, {facts['os']}", ink, width)
-    cpu = f"{facts['cpu'] or 'CPU'} ({facts['machine']}), {facts['usable_cores']} of {facts['cores']} cores usable"
+    cpu = f"{facts['cpu'] or 'CPU'} ({facts['machine']}), {cores_text(facts, ' usable')}"
     lines += labelled("machine", f"{facts['board']}, {cpu}" if facts["board"] else cpu, ink, width)
     if report.cpu_features is not None:
         has = [f"{name} ({feature_use(name)})" for name, present in report.cpu_features.items() if present]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -56,6 +57,13 @@ def labelled(label: str, text: str, ink: Ink, width: int, indent: int = 12) -> l
     return [
         (ink.label(f"{label:<{indent}}") if index == 0 else " " * indent) + line for index, line in enumerate(lines)
     ]
+
+
+def cores_text(device: Mapping[str, Any], word: str = "") -> str:
+    """``2 of 4 cores``, the ``word``, and the CPU quota where a container has one."""
+    quota = device.get("cpu_quota")
+    limit = f", CPU quota {quota:g}" if quota is not None else ""
+    return f"{device['usable_cores']} of {device['cores']} cores{word}{limit}"
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -14,6 +14,7 @@ from ...errors import DataError
 from ...measure.statistics import Samples
 from ...results_store import Record
 from ..kept import command_line, made, sentence_of, versions_text
+from ..layout import cores_text
 from . import export_sections, figures, state_sections
 from .markup import Child, Markup, el, facts, join, table
 
@@ -242,7 +243,7 @@ def _how(record: Record) -> Markup:
     return facts(
         [
             ("device", " ".join(str(device[key]) for key in ("board", "cpu", "machine") if device.get(key))),
-            ("cores", f"{device.get('usable_cores')} of {device.get('cores')} used" if device.get("cores") else None),
+            ("cores", cores_text(device, " used") if device.get("usable_cores") else None),
             ("memory", units.size(memory) if memory else None),
             ("system", _text(device, "os")),
             ("fingerprint of the device", record.fingerprint),
