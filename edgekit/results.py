@@ -170,7 +170,7 @@ class ExportResult:
     opset: int = 0
     graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes
     self_test: str = ""
-    device: Mapping[str, Any] | None = None  # where candidates were checked and measured: `measure.machine.describe`
+    device: Mapping[str, Any] | None = None  # where candidates were checked and measured: `measure.here.describe`
     memory: MemoryReport | None = None  # None: the target states no limit
     emulated: str | None = None  # what stood for the device in every check; None: the device itself
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)  # candidate → raw latencies

@@ -19,7 +19,7 @@ from .. import plugins
 from ..errors import EdgekitError, EngineError
 from ..facts import install_on, runtime_facts
 from ..json_output.doctor import Doctor
-from ..measure import machine
+from ..measure import here
 from ..measure.engines import installed_version
 from ..target.load import load_target
 from ..target.needs import missing_packages
@@ -130,7 +130,7 @@ def examine(target: str | Path | None = None) -> Report:
     return Report(
         edgekit=__version__,
         python=platform.python_version(),
-        machine=machine.describe(),
+        machine=here.describe(),
         cpu_features=cpu_features(),
         memory_available_bytes=_memory_available(),
         disk_free_bytes={str(path): shutil.disk_usage(path).free for path in (Path.cwd(), Path(tempfile.gettempdir()))},

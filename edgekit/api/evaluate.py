@@ -38,7 +38,7 @@ class EvalResult:
     runtime: str
     version: str
     options: dict[str, Any]
-    device: dict[str, Any]  # see `measure.machine.describe`
+    device: dict[str, Any]  # see `measure.here.describe`
     interval: Estimate | None = None  # of the value; None: one sample, or all alike
     reference_interval: Estimate | None = None
     drop_interval: Estimate | None = None  # paired: over the same samples; None also where only a number is recorded

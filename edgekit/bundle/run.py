@@ -115,7 +115,7 @@ def _bench(arguments: argparse.Namespace) -> int:
             cores=None if arguments.cores is None else _floor("measure.affinity").parse_cores(arguments.cores),
             nice=arguments.nice,
         )
-        device = _floor("measure.machine").describe()
+        device = _floor("measure.here").describe()
         result = benchmark.to_json(
             str(HERE), bundle.model_bytes, measured, device=device, samples=None, arch=bundle.manifest.arch
         )

@@ -21,7 +21,7 @@ class Device(AbstractContextManager["Device"], Protocol):
     url: str  # as the user names it: "local", "ssh://pi@10.0.0.7"
 
     def describe(self) -> dict[str, Any]:
-        """The device as plain JSON values (`measure.machine.describe`); what cannot be read is None."""
+        """The device as plain JSON values (`measure.here.describe`); what cannot be read is None."""
         ...
 
     def push(self, bundle: Bundle, progress: Progress) -> None:

@@ -11,11 +11,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..bundle.read import hash_file
 from ..errors import EngineError
-from ..measure import machine
+from ..measure import machine, quota
 from ..measure.protocol import error_from_json, read_message
 from ._transport import Transport
 
@@ -160,10 +161,19 @@ class Session:
         return str(self.ask("tree", {"files": names})["folder"])
 
     def describe(self) -> dict[str, Any]:
-        """The device, by `measure.machine.describe` executed there."""
-        source = Path(str(machine.__file__)).read_text(encoding="utf-8")
-        facts: dict[str, Any] = self.ask("call", {"source": source, "function": "describe"})["value"]
-        return {**facts, "url": self.transport.url, "unverified": self.transport.unverified}
+        """The device, by what `measure.here.describe` consists of, executed there."""
+        facts: dict[str, Any] = self._call(machine, "describe")
+        return {
+            **facts,
+            "cpu_quota": self._call(quota, "cpus"),
+            "url": self.transport.url,
+            "unverified": self.transport.unverified,
+        }
+
+    def _call(self, module: ModuleType, function: str) -> Any:
+        """What a function of one of our modules, which imports no other, answers there."""
+        source = Path(str(module.__file__)).read_text(encoding="utf-8")
+        return self.ask("call", {"source": source, "function": function})["value"]
 
     def close(self) -> None:
         """End the session: the device deletes what it ran. A second call does nothing."""

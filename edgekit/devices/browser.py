@@ -52,7 +52,7 @@ class BrowserDevice(LocalDevice):
         self._path = path or None
 
     def describe(self) -> dict[str, Any]:
-        """See `measure.machine.describe`, with the ``browser`` and its version; None: there is none."""
+        """See `measure.here.describe`, with the ``browser`` and its version; None: there is none."""
         from ..runtimes._onnxruntime_web.browser import browser_version, find_browser
 
         try:

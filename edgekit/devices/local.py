@@ -13,7 +13,7 @@ from .. import plugins
 from ..bundle import Bundle
 from ..contracts import Artifact, Feeds, Progress
 from ..errors import ParityError
-from ..measure import machine
+from ..measure import here
 from ..measure.client import Worker
 from ..measure.telling import Listener
 
@@ -30,8 +30,8 @@ class LocalDevice:
     url: str = "local"
 
     def describe(self) -> dict[str, Any]:
-        """See `measure.machine.describe`."""
-        return {**machine.describe(), "url": self.url}
+        """See `measure.here.describe`."""
+        return {**here.describe(), "url": self.url}
 
     def push(self, bundle: Bundle, progress: Progress) -> None:
         """Do nothing: it is here."""

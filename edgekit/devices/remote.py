@@ -48,7 +48,7 @@ class RemoteDevice:
         return self._session
 
     def describe(self) -> dict[str, Any]:
-        """See `measure.machine.describe`: executed there."""
+        """See `measure.here.describe`: executed there."""
         return self.session.describe()
 
     def push(self, bundle: Bundle, progress: Progress) -> None:

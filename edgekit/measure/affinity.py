@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .quota import quota, worth
+from .quota import cpus, worth
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
@@ -95,7 +95,5 @@ def cores() -> tuple[int, ...]:
     for cpu in usable:
         path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         siblings.add(path.read_text().strip() if path.is_file() else str(cpu))
-    limit = quota()
-    return tuple(
-        dict.fromkeys(worth(count, None if limit is None else limit.cpus) for count in (len(siblings), len(usable)))
-    )
+    limit = cpus()
+    return tuple(dict.fromkeys(worth(count, limit) for count in (len(siblings), len(usable))))

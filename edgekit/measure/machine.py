@@ -10,24 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .quota import quota
-
 
 def describe() -> dict[str, Any]:
     """This machine, as plain JSON values.
 
     ``machine`` is the architecture as ``platform.machine()`` says it, ``board`` the device's own name where firmware
     tells it ("Raspberry Pi 5 Model B Rev 1.0"), ``cores`` what the machine has, ``usable_cores`` what this process
-    may use, ``cpu_quota`` how many seconds of CPU time a second, where a container limits that.
+    may use. A device is sent this one file, so it imports no other of ours.
     """
-    limit = quota()
     return {
         "machine": platform.machine() or None,
         "board": _first_line(Path("/proc/device-tree/model")),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "cpu_quota": None if limit is None else limit.cpus,
         "memory_bytes": memory_bytes(),
         "os": f"{platform.system()} {platform.release()}".strip() or None,
         "python": platform.python_version(),

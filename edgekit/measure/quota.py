@@ -2,7 +2,8 @@
 
 A process in a group with ``docker run --cpus=0.5`` sees all cores, and stands still for a part of every period once its
 share of it is spent. Sources: the Linux kernel's Documentation/admin-guide/cgroup-v2.rst (cpu.max, cpu.stat) and
-Documentation/scheduler/sched-bwc.rst (cpu.cfs_quota_us, cpu.cfs_period_us).
+Documentation/scheduler/sched-bwc.rst (cpu.cfs_quota_us, cpu.cfs_period_us). A device is sent this one file, so it
+imports no other of ours.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-from . import sysfs
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,12 @@ def quota(root: Path = Path("/")) -> Quota | None:
     return min(found, key=lambda item: item.cpus, default=None)
 
 
+def cpus() -> float | None:
+    """The quota of this process in CPUs; None: there is none, or this system does not tell."""
+    limit = quota()
+    return None if limit is None else limit.cpus
+
+
 def worth(cores: int, cpus: float | None) -> int:
     """How many threads a number of cores is worth under a quota of ``cpus``: more would only spend it sooner.
 
@@ -44,7 +49,7 @@ def worth(cores: int, cpus: float | None) -> int:
 def _groups(root: Path) -> Iterator[Path]:
     """This process' groups that may limit CPU time, each with all above it as far as they can be seen."""
     mounts = list(_mounts(root))
-    for line in (sysfs.text(root / "proc/self/cgroup") or "").splitlines():
+    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         version = 2 if number == "0" and not controllers else 1
         if version == 1 and "cpu" not in controllers.split(","):
@@ -62,7 +67,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 def _mounts(root: Path) -> Iterator[tuple[Path, str, int]]:
     """Where trees of groups with the CPU controller are mounted: the place, the group that is its root, the version."""
-    for line in (sysfs.text(root / "proc/self/mountinfo") or "").splitlines():
+    for line in (_text(root / "proc/self/mountinfo") or "").splitlines():
         head, _, tail = line.partition(" - ")
         words, kind = head.split(), tail.split()
         if len(words) < 5 or not kind:
@@ -75,13 +80,25 @@ def _mounts(root: Path) -> Iterator[tuple[Path, str, int]]:
 
 
 def _read(folder: Path) -> Quota | None:
-    words = (sysfs.text(folder / "cpu.max") or "").split()
+    words = (_text(folder / "cpu.max") or "").split()
     if len(words) == 2:
         spent, period = (int(word) if word.isdecimal() else None for word in words)  # "max": no limit
     else:
-        spent, period = (sysfs.integer(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        spent, period = (_integer(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     if spent is None or period is None or spent <= 0 or period <= 0:
         return None
-    told = dict(line.split(" ", 1) for line in (sysfs.text(folder / "cpu.stat") or "").splitlines() if " " in line)
+    told = dict(line.split(" ", 1) for line in (_text(folder / "cpu.stat") or "").splitlines() if " " in line)
     counts = [int(told[key]) if told.get(key, "").isdecimal() else None for key in ("nr_periods", "nr_throttled")]
     return Quota(spent / period, counts[0], counts[1])
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _integer(path: Path) -> int | None:
+    text = _text(path) or ""
+    return int(text) if text.removeprefix("-").isdecimal() else None

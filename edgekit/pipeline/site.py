@@ -30,7 +30,7 @@ class Site:
     """A place with engines, and what its latencies are worth."""
 
     device: Device
-    facts: Mapping[str, Any]  # `measure.machine.describe`
+    facts: Mapping[str, Any]  # `measure.here.describe`
     arch: str  # to build for
     cores: tuple[int, ...]  # what "every core" may mean there; (0,): left to the engine
     unmeasured: str | None  # why nothing is timed there; None: it is

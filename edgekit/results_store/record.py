@@ -30,7 +30,7 @@ class Record:
     created: str  # ISO 8601, UTC; empty: not known
     value: Mapping[str, Any]
     bundle_sha256: str | None = None  # of its manifest.json, which holds the hash of every other file
-    device: Mapping[str, Any] = field(default_factory=dict)  # `measure.machine.describe`
+    device: Mapping[str, Any] = field(default_factory=dict)  # `measure.here.describe`
     fingerprint: str | None = None  # equal on equal hardware
     versions: Mapping[str, str] = field(default_factory=dict)  # package or engine → version
     command: tuple[str, ...] = ()  # the words that make it again; empty: called from Python

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OutputError, UsageError
-from ..measure import machine
+from ..measure import here
 from ..measure.statistics import Samples
 from ..plain import to_json
 from ..tempdir import work_folder, writing
@@ -116,7 +116,7 @@ def new_record(kind: str, value: Mapping[str, Any], command: Sequence[str] = ())
 
     device = value.get("device")
     if not isinstance(device, Mapping):  # an export runs on this machine and does not say so
-        device = machine.describe()
+        device = here.describe()
     bundle = value.get("bundle")
     python = {"python": str(device["python"])} if device.get("python") else {}
     return Record(

@@ -99,11 +99,11 @@ def group() -> Iterator[Path]:
 def test_a_real_quota_is_seen_told_and_followed(group: Path) -> None:
     code = (
         f"import os, json, time\nopen({str(group / 'tasks')!r}, 'w').write(str(os.getpid()))\n"
-        "from edgekit.measure import machine, state\nfrom edgekit.measure.affinity import cores\n"
+        "from edgekit.measure import here, state\nfrom edgekit.measure.affinity import cores\n"
         "reader = state.Reader(gpus='none'); before = reader.read(); end = time.monotonic() + 2\n"
         "while time.monotonic() < end: pass\n"
         "after = reader.read()\n"
-        "print(json.dumps([machine.describe()['cpu_quota'], cores(), state.complaints("
+        "print(json.dumps([here.describe()['cpu_quota'], cores(), state.complaints("
         "state.DeviceState(before, (), after))[1]]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
