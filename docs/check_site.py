@@ -19,6 +19,11 @@ from edgekit.runtimes._onnxruntime_web.browser import Browser
 
 _LOADED = re.compile(r"""<(?:script|img|iframe|link(?=[^>]*stylesheet))[^>]*(?:src|href)=["']?(https?:[^"'> ]+)""")
 _SEARCH = """(async () => {
+  const root = document.documentElement;
+  // Styles and pictures may still be on their way from a slow disk: a page that is too wide stays so.
+  for (let i = 0; i < 50 && (document.readyState !== "complete" || root.scrollWidth > window.innerWidth); i++)
+    await new Promise((later) => setTimeout(later, 100));
+  const wide = root.scrollWidth;
   document.querySelector("[for=__search]").click();
   const field = document.querySelector("input.md-search__input");
   field.focus();
@@ -27,7 +32,7 @@ _SEARCH = """(async () => {
   for (let i = 0; i < 50 && !document.querySelector(".md-search-result__item"); i++)
     await new Promise((later) => setTimeout(later, 200));
   const found = [...document.querySelectorAll(".md-search-result__item h1")].map((item) => item.textContent);
-  return { found, wide: document.documentElement.scrollWidth, window: window.innerWidth };
+  return { found, wide, window: window.innerWidth };
 })()"""
 
 
