@@ -171,6 +171,13 @@ class Profiles(Protocol):
 
 
 @runtime_checkable
+class Concurrent(Protocol):
+    """What a Session may offer beyond the rest: several threads may ``run`` it at once, each with its own answer."""
+
+    concurrent: bool
+
+
+@runtime_checkable
 class Emulated(Protocol):
     """What a Runtime may offer beyond the rest: to say that the device is not here, and an emulator stands for it.
 

@@ -25,7 +25,6 @@ class RuntimeFacts:
     advice: Mapping[str, str] = field(default_factory=dict)  # operator the engine refuses → what to write instead
     affects: Mapping[str, Sequence[str]] = field(default_factory=dict)  # session option → the operators it is about
     by_pip: bool = True  # False: wheels alone do not bring the engine to a device
-    concurrent: bool = False  # whether several threads may run one session at once, each with its own answer
     host: str = ""  # the device of this machine that it runs on, where that is not the CPU or a GPU: "browser"
     install_on: Mapping[str, str] = field(default_factory=dict)  # "aarch64" → the line that installs it there
     note: str = ""  # what else is worth knowing about installing it; for the bundle's README

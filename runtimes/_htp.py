@@ -23,6 +23,8 @@ class HtpSession(OrtSession):
         reasons: node → why the HTP refused it.
     """
 
+    concurrent = False  # nobody has verified it of QNN
+
     def __init__(self, opened: OrtSession, settings: Mapping[str, Any], reasons: Mapping[str, str]) -> None:
         super().__init__(opened._ort, opened._native, opened._create_profiled)
         self._settings = dict(settings)

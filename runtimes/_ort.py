@@ -129,6 +129,8 @@ class OrtSession:
         create_profiled: opens the same model once more, with timers that write to files of the given prefix.
     """
 
+    concurrent = True  # Run is thread-safe by ONNX Runtime's own account
+
     def __init__(self, ort: ModuleType, native: Any, create_profiled: Callable[[str], Any]) -> None:
         self._ort = ort
         self._native = native

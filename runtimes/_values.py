@@ -95,14 +95,8 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
         unused: further names that may be fed, because the model has them and the engine found no use for them.
 
     Raises:
-        EngineError: an input is missing or unknown, or has another dtype, or values that are masked.
+        EngineError: an input is missing or unknown, or has another dtype.
     """
-    given: object = feeds  # an app may pass anything
-    if not isinstance(given, Mapping):
-        names = ", ".join(f"'{spec.name}': array" for spec in inputs)
-        raise EngineError(
-            f"inputs are given by name, in a dict, got {type(given).__name__}", fix=f"Name it: run({{{names}}})"
-        )
     known = {spec.name for spec in inputs}
     for name in feeds:
         if name not in known and name not in unused:
@@ -115,8 +109,6 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
         if is_tensor(spec.dtype):
             if not isinstance(value, (np.ndarray, np.generic)):
                 value = _from_other(value, spec)
-            if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-                raise EngineError(f"input '{spec.name}' has masked values", fix="Fill them: array.filled(0)")
             if not value.dtype.isnative:
                 value = value.astype(value.dtype.newbyteorder("="))
             # ascontiguousarray alone would turn a scalar into one dimension.

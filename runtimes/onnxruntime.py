@@ -20,7 +20,6 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     formats = ("onnx",)
-    concurrent = True
     install = "pip install onnxruntime"
 
     @dataclass(frozen=True, slots=True)

@@ -65,7 +65,6 @@ class OpenVino:
 
     name = "openvino"
     formats = ("openvino-ir", "onnx")
-    concurrent = True
     install = "pip install openvino"
 
     @dataclass(frozen=True, slots=True)
@@ -153,6 +152,8 @@ class OpenVinoSession:
         artifact: what it was compiled from.
         compile_profiled: compiles it once more, with timers.
     """
+
+    concurrent = True  # each thread has a request of its own
 
     def __init__(self, ov: ModuleType, compiled: Any, artifact: Artifact, compile_profiled: Callable[[], Any]) -> None:
         self._ov = ov

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import Artifact, Feeds, Outputs, Placement, Session, TensorSpec, options_from
+import numpy as np
+
+from ..contracts import Artifact, Concurrent, Feeds, Outputs, Placement, Session, TensorSpec, options_from
 from ..errors import BundleError, EngineError
-from ..facts import runtime_facts
 from ..measure import npz
 from ..measure.engines import load_runtime
 from ..measure.parity import Parity, ParityMeter
@@ -212,8 +213,7 @@ class Bundle:
         options = options_from(runtime.Options, table, f"options of runtime '{name}'")
         if substitute:
             artifact = dataclasses.replace(artifact, format=runtime.formats[0])
-        concurrent = runtime_facts(runtime).concurrent
-        return Model(runtime.open(artifact, options), version, concurrent=concurrent)
+        return Model(runtime.open(artifact, options), version)
 
     def golden(self) -> list[tuple[Feeds, Outputs]]:
         """A few real inputs, each with PyTorch's outputs for it.
@@ -269,18 +269,17 @@ class Model:
     """A bundle's model, open in its engine: a `contracts.Session` that is a context manager.
 
     Any number of threads may call `run`, and what `bind` returned: each gets its own answer. Engines that can do so run
-    them at once (`RuntimeFacts.concurrent`), in the others they wait for each other.
+    them at once (`contracts.Concurrent`), in the others they wait for each other.
 
     Args:
         session: open, and used by nobody else.
         engine_version: its engine's.
-        concurrent: whether several threads may run the session at once.
     """
 
-    def __init__(self, session: Session, engine_version: str, *, concurrent: bool = False) -> None:
+    def __init__(self, session: Session, engine_version: str) -> None:
         self._session = session
         self._turn = threading.Lock()
-        self._concurrent = concurrent
+        self._concurrent = isinstance(session, Concurrent) and session.concurrent
         self.engine_version = engine_version
 
     @property
@@ -299,6 +298,7 @@ class Model:
         Raises:
             EngineError: an input is missing, unknown or does not fit, or the engine fails.
         """
+        feeds = _plain(feeds)
         if self._concurrent:
             return self._session.run(feeds)
         with self._turn:
@@ -337,3 +337,25 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _plain(feeds: Any) -> Feeds:
+    """What an app passes, as every adapter can read it: names → arrays of this machine's byte order.
+
+    Raises:
+        EngineError: without names, or with masked values.
+    """
+    if type(feeds) is not dict and not isinstance(feeds, Mapping):  # the first is the fast way
+        raise EngineError(f"inputs are given by name, in a dict, got {type(feeds).__name__}")
+    for value in feeds.values():
+        if type(value) is not np.ndarray or not value.dtype.isnative:
+            return {name: _native(name, value) for name, value in feeds.items()}
+    return feeds
+
+
+def _native(name: str, value: Any) -> Any:
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise EngineError(f"input '{name}' has masked values", fix="Fill them: array.filled(0)")
+    if isinstance(value, np.ndarray) and not value.dtype.isnative:
+        return value.astype(value.dtype.newbyteorder("="))
+    return value

@@ -194,6 +194,12 @@ class Snapshot(TypedDict):
     throttled: list[str] | None
     other_load: float | None
     """the share of all cores' time that other processes used"""
+    quota_periods: int | None
+    """of a container's CPU quota so far; null: there is none"""
+    quota_throttled: int | None
+    """in how many of them the process stood still"""
+    quota_cpus: float | None
+    """seconds of CPU time a second"""
     battery: Battery | None
     gpus: list[Gpu] | None
 

@@ -9,12 +9,11 @@ imports no other of ours.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """The tightest limit over this process' groups."""
 
     cpus: float  # seconds of CPU time a second

@@ -171,8 +171,7 @@ class RuntimeConformance:
 
     def test_threads_get_their_own_answers(self, runtime_case: RuntimeCase) -> None:
         """Through a bundle's `Model`, as an app's threads call it: locked, or at once where the adapter says so."""
-        concurrent = runtime_facts(runtime_case.runtime).concurrent
-        with Model(runtime_case.open(threads=1), "", concurrent=concurrent) as model:
+        with Model(runtime_case.open(threads=1), "") as model:
             feeds = [_shifted(runtime_case.feeds, number) for number in range(THREADS)]
             alone = [model.run(item) for item in feeds]
             bound = model.bind(runtime_case.feeds)
@@ -190,8 +189,8 @@ class RuntimeConformance:
                 assert list(pool.map(serve, range(THREADS))) == [0] * THREADS
 
     def test_feeds_in_other_forms(self, runtime_case: RuntimeCase) -> None:
-        """Another byte order is the same numbers; without names, or with masked values, it is refused in one line."""
-        session = runtime_case.open()
+        """Through a bundle's `Model`: another byte order is the same numbers; no names, masked values are refused."""
+        session = Model(runtime_case.open(), "")
         swapped = {name: array.astype(array.dtype.newbyteorder()) for name, array in runtime_case.feeds.items()}
         meter = ParityMeter()
         meter.add(runtime_case.expected, session.run(swapped))
