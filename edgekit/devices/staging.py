@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import plugins
 from ..bundle.manifest import MANIFEST
+from ..bundle.read import hash_file
 from ..bundle.write import place_files, place_runner
 from ..contracts import Artifact, Feeds, Progress
 from ..errors import ParityError
@@ -97,6 +99,9 @@ class StagingDevice:
                 source = Path(str(sys.modules[adapter.__module__].__file__))
                 place_runner(folder, source, adapter.__qualname__, runtime)
                 place_files(model, folder / "model")
-                (folder / MANIFEST).write_text("{}", encoding="utf-8")  # run.py names its code after this file's hash
+                # run.py names its code after this file's hash, and checks it against the hashes in it.
+                code = {path.relative_to(folder).as_posix(): path for path in (folder / "runtime").rglob("*") if path.is_file()}
+                files = {name: {"sha256": hash_file(path).sha256} for name, path in sorted(code.items())}
+                (folder / MANIFEST).write_text(json.dumps({"files": files}), encoding="utf-8")
                 self._copies[key] = self._remote.session.push(folder)
         return self._copies[key]
