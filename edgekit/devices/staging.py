@@ -100,8 +100,8 @@ class StagingDevice:
                 place_runner(folder, source, adapter.__qualname__, runtime)
                 place_files(model, folder / "model")
                 # run.py names its code after this file's hash, and checks it against the hashes in it.
-                code = {path.relative_to(folder).as_posix(): path for path in (folder / "runtime").rglob("*") if path.is_file()}
-                files = {name: {"sha256": hash_file(path).sha256} for name, path in sorted(code.items())}
+                code = sorted(path for path in (folder / "runtime").rglob("*") if path.is_file())
+                files = {path.relative_to(folder).as_posix(): {"sha256": hash_file(path).sha256} for path in code}
                 (folder / MANIFEST).write_text(json.dumps({"files": files}), encoding="utf-8")
                 self._copies[key] = self._remote.session.push(folder)
         return self._copies[key]
