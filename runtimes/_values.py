@@ -86,8 +86,7 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
     """Feeds as an engine can read them: one for each input, checked, arrays in C order.
 
     Names and dtypes are checked here, because engines cast some of these silently. Shapes are left to the engine, which
-    checks them against its own account of what is free. Another byte order is turned into the machine's; a tensor of
-    another library is read where it says how (``__array__``).
+    checks them against its own account of what is free.
 
     Args:
         feeds: input name → array, or list of arrays (a sequence), or None (an empty optional).
@@ -108,9 +107,7 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
         value = feeds[spec.name]
         if is_tensor(spec.dtype):
             if not isinstance(value, (np.ndarray, np.generic)):
-                value = _from_other(value, spec)
-            if not value.dtype.isnative:
-                value = value.astype(value.dtype.newbyteorder("="))
+                raise EngineError(f"input '{spec.name}' must be an array ({spec.dtype}), got {type(value).__name__}")
             # ascontiguousarray alone would turn a scalar into one dimension.
             value = np.ascontiguousarray(value).reshape(value.shape)
             refused = TensorSpec(spec.name, spec.dtype, ("any",) * value.ndim).refuses(value)
@@ -118,16 +115,6 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
                 raise EngineError(f"input {refused}")
         ready[spec.name] = value
     return ready
-
-
-def _from_other(value: Any, spec: TensorSpec) -> Array:
-    """A tensor of another library as an array; lists are refused, since they have no dtype."""
-    if hasattr(value, "__array__"):
-        try:
-            return np.asarray(value)
-        except Exception as error:  # a tensor on a GPU, one that requires its gradient: each library has its own
-            raise EngineError(f"input '{spec.name}' cannot be read as an array: {one_line(error)}") from error
-    raise EngineError(f"input '{spec.name}' must be an array ({spec.dtype}), got {type(value).__name__}")
 
 
 def is_tensor(dtype: str) -> bool:

@@ -33,6 +33,10 @@ MAX_GROUPS = 96
 _SWITCHES = "edgekit.switches"
 
 
+class NothingToRankError(UsageError):
+    """The graph holds no node that static quantization would touch."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeDamage:
     """What quantizing one node (or one module's nodes, where there are many) does to the outputs."""
@@ -78,7 +82,8 @@ def mixed_precision(
         max_runs: .
 
     Raises:
-        UsageError: no calibration data, or nothing to quantize.
+        UsageError: no calibration data.
+        NothingToRankError: nothing to quantize.
     """
     with _measured(model, context, options or Options(), max_runs) as graph:
         damage = graph.rank()
@@ -134,7 +139,7 @@ def _measured(model: ir.Model, context: PassContext, options: Options, max_runs:
     plan = static_plan(model, options, context)
     planned = {name: item for name, item in plan.nodes.items() if not item.same_scale}
     if not planned:
-        raise UsageError(f"there is nothing to rank: {plan.describe() or 'no node can be quantized'}")
+        raise NothingToRankError(f"there is nothing to rank: {plan.describe() or 'no node can be quantized'}")
     ranges = calibrate(
         model,
         plan.activations(),

@@ -14,13 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..contracts import Artifact, Concurrent, Feeds, Outputs, Placement, Session, TensorSpec, options_from
 from ..errors import BundleError, EngineError
 from ..measure import npz
 from ..measure.engines import load_runtime
 from ..measure.parity import Parity, ParityMeter
+from .feeds import readable
 from .manifest import LAYERS, MANIFEST, MAX_MANIFEST_BYTES, FileRecord, Manifest, file_names
 
 if TYPE_CHECKING:  # Python 3.11 has it, a device may have 3.10
@@ -298,7 +297,7 @@ class Model:
         Raises:
             EngineError: an input is missing, unknown or does not fit, or the engine fails.
         """
-        feeds = _plain(feeds)
+        feeds = readable(feeds)
         if self._concurrent:
             return self._session.run(feeds)
         with self._turn:
@@ -306,6 +305,7 @@ class Model:
 
     def bind(self, feeds: Feeds) -> Callable[[], object]:
         """See contracts.Session.bind. The arrays, and what the call returns, belong to one thread at a time."""
+        feeds = readable(feeds)
         if self._concurrent:
             return self._session.bind(feeds)
         with self._turn:
@@ -337,25 +337,3 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _plain(feeds: Any) -> Feeds:
-    """What an app passes, as every adapter can read it: names → arrays of this machine's byte order.
-
-    Raises:
-        EngineError: without names, or with masked values.
-    """
-    if type(feeds) is not dict and not isinstance(feeds, Mapping):  # the first is the fast way
-        raise EngineError(f"inputs are given by name, in a dict, got {type(feeds).__name__}")
-    for value in feeds.values():
-        if type(value) is not np.ndarray or not value.dtype.isnative:
-            return {name: _native(name, value) for name, value in feeds.items()}
-    return feeds
-
-
-def _native(name: str, value: Any) -> Any:
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise EngineError(f"input '{name}' has masked values", fix="Fill them: array.filled(0)")
-    if isinstance(value, np.ndarray) and not value.dtype.isnative:
-        return value.astype(value.dtype.newbyteorder("="))
-    return value

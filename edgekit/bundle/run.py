@@ -125,7 +125,10 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _floor(module: str) -> Any:
     """A module of runtime/edgekit, which is imported under this bundle's own name."""
-    data = (HERE / "manifest.json").read_bytes()
+    try:
+        data = (HERE / "manifest.json").read_bytes()
+    except OSError as error:
+        raise _DamagedError(f"'{HERE}' is not a whole bundle: manifest.json: {error.strerror}") from error
     name = f"_edgekit_{sha256(data).hexdigest()[:16]}"
     if name not in sys.modules:
         _check_code(data)

@@ -30,6 +30,7 @@ _FLOOR = (
     "facts.py",
     "version.py",
     "bundle/__init__.py",
+    "bundle/feeds.py",
     "bundle/manifest.py",
     "bundle/open.py",
     "bundle/read.py",

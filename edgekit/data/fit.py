@@ -59,7 +59,7 @@ def cast_note(name: str, dtype: np.dtype[np.generic], spec: TensorSpec) -> str |
 
 
 def cast(array: Array, spec: TensorSpec, where: str) -> Array:
-    """A plain copy of ``array`` in the input's dtype; values checked.
+    """A plain copy of ``array`` in the input's dtype and the machine's byte order; values checked.
 
     Raises:
         DataError: an integer does not fit, or there is NaN or infinity in it.
@@ -75,7 +75,8 @@ def cast(array: Array, spec: TensorSpec, where: str) -> Array:
                 )
         with np.errstate(over="ignore"):
             array = array.astype(target)
-    array = np.array(array, order="C")  # its own memory, not a view of a mapped file
+    # Its own memory, not a view of a mapped file, in this machine's byte order: engines read the bytes as they lie.
+    array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     check_finite(array, spec.name, where)
     return array
 

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..analysis.overflow import LARGEST, SAMPLES, find_overflows
+from ..analysis.sensitivity import NothingToRankError
 from ..contracts import Feeds
 from ..graph import module_path
 from ..target.toolchain import Toolchain
@@ -94,7 +95,10 @@ class _Both:
 
 def _proposals(missed: Check, variant: Variant) -> Iterator[Proposal]:
     """Sets of nodes to leave in floating point, growing from try to try, until nothing would be left to quantize."""
-    first = variant.rankings.reach(_goal_db(missed), variant.graph, variant.pass_context("onnxruntime"))
+    try:
+        first = variant.rankings.reach(_goal_db(missed), variant.graph, variant.pass_context("onnxruntime"))
+    except NothingToRankError:  # another quantizer than ours found something: its miss stands
+        return
     total = sum(len(item.nodes) for item in first.damage)
     groups = max(1, sum(1 for item in first.damage if item.nodes[0] in first.keep_float))
     for _ in range(MAX_TRIES):

@@ -205,7 +205,7 @@ def test_three_bundles_loaded_by_the_same_lines_each_answer_for_themselves(
     assert last == f"{3 * one} {one} []"
 
 
-@pytest.mark.parametrize("damage", ["changed", "added", "removed", "manifest"])
+@pytest.mark.parametrize("damage", ["changed", "added", "removed", "manifest", "no manifest"])
 def test_code_is_checked_before_it_runs(bundle: Bundle, bare: dict[str, str], tmp_path: Path, damage: str) -> None:
     mark = tmp_path / "it-ran"
     code = f"open({str(mark)!r}, 'w').close()\n"
@@ -216,14 +216,15 @@ def test_code_is_checked_before_it_runs(bundle: Bundle, bare: dict[str, str], tm
         (floor / "numpy.py").write_text(code)
     elif damage == "removed":
         (floor / "facts.py").unlink()
-    else:
+    elif damage == "manifest":
         (bundle.path / "manifest.json").write_text('{"files": []}')
+    else:
+        (bundle.path / "manifest.json").unlink()
     done = run(bundle, env=bare)
     assert done.returncode == 7, done
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
-    assert {"changed": "contracts.py", "added": "numpy.py", "removed": "facts.py", "manifest": "manifest.json"}[
-        damage
-    ] in done.stderr
+    named = {"changed": "contracts.py", "added": "numpy.py", "removed": "facts.py"}
+    assert named.get(damage, "manifest.json") in done.stderr
     assert not mark.exists()
 
 

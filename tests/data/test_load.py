@@ -358,3 +358,11 @@ if importlib.util.find_spec("datasets") is not None:
         datasets.DatasetDict(train=datasets.Dataset.from_dict(rows)).save_to_disk(str(tmp_path / "parts"))
         assert "holds several parts: train" in refusal(tmp_path / "parts", TEXT)
         assert "has no array 'image'" in refusal(tmp_path / "d", IMAGE)
+
+
+def test_another_byte_order_is_turned_into_the_machines(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    np.savez(tmp_path / "swapped.npz", x=image.astype(image.dtype.newbyteorder()))
+    samples = list(load_data(str(tmp_path / "swapped.npz"), (TensorSpec("x", "float32", (1, 3)),)).samples())
+    assert all(sample.feeds["x"].dtype.isnative for sample in samples)
+    np.testing.assert_array_equal(np.concatenate([sample.feeds["x"] for sample in samples]), image)

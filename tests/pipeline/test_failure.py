@@ -7,44 +7,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekit.api.export import export
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, ParityError
 from edgekit.pipeline.failure import unexpected
 
-NET = """
-import torch
 
-def build():
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4)), torch.randn(2, 16)
-"""
-TARGET = """
-name = "pair"
-description = "two engines"
-[tolerance.fp32]
-rel_l2 = 1e-4
-[[candidates]]
-runtime = "openvino"
-name = "openvino"
-precision = "fp32"
-format = "openvino_ir"
-[[candidates]]
-runtime = "onnxruntime"
-name = "onnxruntime"
-precision = "fp32"
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "net.py").write_text(NET)
-    (tmp_path / "pair.toml").write_text(TARGET)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def pair(two_engines: Callable[..., str]) -> None:
+    two_engines("pair")
 
 
 def test_a_bug_in_one_exporter_is_its_row_and_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,3 +95,33 @@ def test_a_trace_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     error = unexpected(ValueError(""), "net candidate/1", tmp_path / "file" / "reports")
     assert str(error).startswith("unexpected ValueError: no message. Its trace could not be written to ")
     assert "net-candidate-1-trace.txt (Not a directory)" in str(error)
+
+
+UP = """
+import torch
+
+def build():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 4, 3), torch.nn.ReLU()), torch.randn(1, 4, 8, 8)
+"""
+INT8 = """
+[tolerance.int8]
+sqnr_db = 120.0
+[[candidates]]
+runtime = "openvino"
+name = "int8"
+precision = "int8"
+format = "openvino_ir"
+[candidates.export_options]
+quantize = "nncf"
+"""
+
+
+def test_a_miss_that_cannot_be_repaired_stays_a_miss(folder: Path) -> None:
+    """NNCF quantizes what our ranking has no plan for: that there is nothing to rank is no answer to the user."""
+    (folder / "up.py").write_text(UP)
+    (folder / "up.toml").write_text(f'name = "up"\ndescription = "int8 alone"\n{INT8}')
+    np.savez(folder / "x.npz", input=np.random.default_rng(0).standard_normal((8, 4, 8, 8)).astype(np.float32))
+    with pytest.raises(ParityError) as caught:
+        export("up.py:build", "up.toml", data="x.npz", max_time_s=1)
+    assert "int8: parity: " in caught.value.details[0], caught.value

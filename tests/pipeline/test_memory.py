@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,47 +17,25 @@ from edgekit.report.text import memory_text
 from edgekit.results import MemoryReport
 from edgekit.target.profile import machine
 
-NET = """
-import torch
-
-def build():
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4)), torch.randn(2, 16)
-"""
-TARGET = """
-name = "board"
-description = "a test's"
+HEAD = """
 arch = [{arch}]
 [limits]
 memory_bytes = {limit}
 source = "made up"
-[tolerance.fp32]
-rel_l2 = 1e-4
-[[candidates]]
-runtime = "onnxruntime"
-name = "onnxruntime"
-precision = "fp32"
-[[candidates]]
-runtime = "openvino"
-name = "openvino"
-precision = "fp32"
-format = "openvino_ir"
 """
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "net.py").write_text(NET)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def board(two_engines: Callable[..., str]) -> Callable[..., str]:
+    """Writes the target ``board`` with so much memory."""
+
+    def write(limit_bytes: int, arch: str = "") -> str:
+        return two_engines("board", HEAD.format(limit=limit_bytes, arch=f'"{arch}"' if arch else ""))
+
+    return write
 
 
-def board(limit_bytes: int, arch: str = "") -> str:
-    Path("board.toml").write_text(TARGET.format(limit=limit_bytes, arch=f'"{arch}"' if arch else ""))
-    return "board.toml"
-
-
-def test_what_needs_more_than_the_target_has_is_out_with_both_numbers(folder: Path) -> None:
+def test_what_needs_more_than_the_target_has_is_out_with_both_numbers(folder: Path, board: Callable[..., str]) -> None:
     roomy = export("net.py:build", board(2**40), max_time_s=1)
     peaks = {item.name: item.peak_rss_bytes for item in roomy.candidates}
     small, large = sorted((peak, name) for name, peak in peaks.items() if peak is not None)
@@ -72,7 +51,7 @@ def test_what_needs_more_than_the_target_has_is_out_with_both_numbers(folder: Pa
     assert out.peak_rss_bytes is not None and units.size(out.peak_rss_bytes) in out.rejected
 
 
-def test_where_nothing_fits_it_is_exit_8_and_no_bundle(folder: Path) -> None:
+def test_where_nothing_fits_it_is_exit_8_and_no_bundle(folder: Path, board: Callable[..., str]) -> None:
     command = [sys.executable, "-m", "edgekit", "export", "net.py:build", "--target", board(1_000_000)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == BudgetError.exit_code == 8, done.stderr
@@ -81,7 +60,7 @@ def test_where_nothing_fits_it_is_exit_8_and_no_bundle(folder: Path) -> None:
     assert not (folder / "build.edgekit").exists()
 
 
-def test_what_was_not_measured_here_is_told(folder: Path) -> None:
+def test_what_was_not_measured_here_is_told(folder: Path, board: Callable[..., str]) -> None:
     other = "aarch64" if machine() == "x86_64" else "x86_64"
     command = [sys.executable, "-m", "edgekit", "export", "net.py:build", "--target", board(10**9, other)]
     done = subprocess.run([*command, "--json"], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
