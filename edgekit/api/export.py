@@ -284,7 +284,7 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
         raise BudgetError(
             f"no candidate fits into the memory of target '{job.target.name}'",
             details=lines,
-            fix=next(item.error.fix for item in assessed if isinstance(item.error, BudgetError)),
+            fix="Export a smaller model, or correct [limits] memory_bytes of the target.",
         )
     missed = [item for item in assessed if item.check is not None]
     if missed:

@@ -35,6 +35,5 @@ def too_large(peak_bytes: int | None, built: Built) -> BudgetError | None:
     if limit_bytes is None or peak_bytes is None or peak_bytes <= limit_bytes:
         return None
     return BudgetError(
-        f"{units.size(peak_bytes)} of memory at its peak, and target '{target.name}' has {units.size(limit_bytes)}",
-        fix="Export a smaller model, or correct [limits] memory_bytes of the target.",
+        f"{units.size(peak_bytes)} of memory at its peak, and target '{target.name}' has {units.size(limit_bytes)}"
     )
