@@ -319,7 +319,7 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
                     fix=first.fix,
                 )
     if errors:  # what nobody foresaw, or options that an engine does not know
-        if len(assessed) == 1:
+        if len(errors) == len(assessed) and len({str(error) for error in errors}) == 1:  # one cause for all: said once
             raise errors[0]
         raise type(errors[0])(
             f"no candidate of target '{job.target.name}' can be used", details=lines, fix=errors[0].fix

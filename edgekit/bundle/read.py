@@ -326,7 +326,7 @@ class Model:
         return self._session.in_force()
 
     def close(self) -> None:
-        """Free the engine's memory, once nothing runs any more; a second call does nothing."""
+        """Free the engine's memory; no thread may be in `run` any more. A second call does nothing."""
         with self._turn:
             self._session.close()
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgekit.api.export import export
-from edgekit.errors import EdgekitError, ParityError
+from edgekit.errors import DataError, EdgekitError, ParityError
 from edgekit.pipeline.failure import unexpected
 
 
@@ -55,6 +55,19 @@ def test_where_all_fail_it_is_exit_1_with_every_row(folder: Path, monkeypatch: p
     assert caught.value.what == "no candidate of target 'pair' can be used"
     assert [line.partition(":")[0] for line in caught.value.details] == ["openvino", "onnxruntime"]
     assert not (folder / "build.edgekit").exists()
+
+
+def test_one_cause_for_all_is_said_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that cannot be read a second time: every candidate meets that, and the error keeps its exit code."""
+    from edgekit.accuracy.expected import ReferenceRun
+
+    def gone(self: object) -> None:
+        raise DataError("sample 3 of 'camera' cannot be read", fix="Plug the camera in.")
+
+    monkeypatch.setattr(ReferenceRun, "__iter__", gone)
+    with pytest.raises(DataError) as caught:
+        export("net.py:build", "pair.toml", max_time_s=1)
+    assert str(caught.value) == "sample 3 of 'camera' cannot be read. Plug the camera in."
 
 
 def test_a_full_disk_is_everybodys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
