@@ -129,13 +129,15 @@ def export(
         refuse_missing(profile.name, offered, site.is_here)
         with stages.stage("load the model"):
             model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
-        dimensions = parse_ranges(ranges, model.example_dims())
         destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
         _refuse_output(destination, overwrite)
         if not profile.export.dynamic:
             _refuse_free_dimensions(profile, model, dynamic)
         with stages.stage("read the data"):
             dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
+            if data:
+                model.use_example(next(dataset.feeds()))
+        dimensions = parse_ranges(ranges, model.example_dims())
         rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
         _refuse_rules(rules, offered, dataset.has_labels)
 
@@ -260,7 +262,7 @@ def _datasets(
 
     given = load_data(data, model.inputs, preprocess=preprocess) if data else None
     other = load_data(calibration_data, model.inputs, preprocess=preprocess) if calibration_data else given
-    checked = given.take(samples) if given else Dataset.from_example(model.example)
+    checked = given.take(samples) if given else Dataset.from_example(model.example, made_up=model.made_up)
     return checked, other.take(calibration_samples) if other else None
 
 

@@ -35,13 +35,22 @@ class Dataset:
         length: number of samples.
         has_labels: whether every sample has a label.
         notes: what was changed or left out, one sentence each.
+        made_up: what of the samples nobody gave: "images 1x3x32x32"; None: they are the user's.
 
     Raises:
         DataError: there are no samples.
     """
 
     def __init__(
-        self, name: str, spec: str, fetch: Fetch, length: int, *, has_labels: bool, notes: Sequence[str] = ()
+        self,
+        name: str,
+        spec: str,
+        fetch: Fetch,
+        length: int,
+        *,
+        has_labels: bool,
+        notes: Sequence[str] = (),
+        made_up: str | None = None,
     ) -> None:
         if length < 1:
             raise DataError(f"{spec} holds no samples")
@@ -49,14 +58,17 @@ class Dataset:
         self.spec = spec
         self.has_labels = has_labels
         self.notes = tuple(notes)
+        self.made_up = made_up
         self._fetch = fetch
         self._indices: Sequence[int] = range(length)
 
     @classmethod
-    def from_example(cls, feeds: Feeds, spec: str = "example inputs") -> Dataset:
+    def from_example(cls, feeds: Feeds, spec: str = "example inputs", made_up: str | None = None) -> Dataset:
         """The one sample that a source brings."""
         kept = {name: np.asarray(array) for name, array in feeds.items()}
-        return cls(spec, spec, lambda indices: (Sample(kept, None) for _ in indices), 1, has_labels=False)
+        return cls(
+            spec, spec, lambda indices: (Sample(kept, None) for _ in indices), 1, has_labels=False, made_up=made_up
+        )
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -61,6 +61,8 @@ class Source(TypedDict):
     outputs: list[TensorSpec]
     notes: list[str]
     """what was decided for the user, a line each"""
+    made_up: str | None
+    """what of the example inputs nobody gave; null: nothing"""
 
 
 class Tolerance(TypedDict):

@@ -26,6 +26,8 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     """
     ink = Ink(colour)
     lines = labelled("source", source_line(result.source), ink, width)
+    if result.source.get("made_up"):
+        lines += labelled("inputs", made_up_line(result.source["made_up"]), ink, width)
     lines += labelled("exported", _exported(result), ink, width)
     lines += _candidates(result, ink, width)
     if result.emulated is not None:
@@ -58,6 +60,11 @@ def source_line(source: Mapping[str, Any]) -> str:
     facts += [f"{units.count(source[key])} {word}" for key, word in _SIZES if source.get(key) is not None]
     inputs = [tensor_line(item) for item in source.get("inputs", ())]
     return "   ".join(part for part in (str(source.get("spec", "")), ", ".join(facts), ", ".join(inputs)) if part)
+
+
+def made_up_line(what: str) -> str:
+    """``made-up images 1x3x32x32: latency and parity hold for these alone``."""
+    return f"made-up {what}: latency and parity hold for these alone"
 
 
 _SIZES = (("parameters", "parameters"), ("macs", "MACs"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..errors import SourceError
 from . import capture, tree
 from .flags import FreeAxis, check_sizes, parse_dynamic
 from .flat import FlatModule, forward_failure, to_numpy
+from .made_up import made_up
 from .source import Kind, Source
 
 _NUMPY_DTYPES = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"}
@@ -66,11 +67,12 @@ def from_module(
     converted: bool = False,
     notes: Sequence[str] = (),
     path: Path | None = None,
+    made: Collection[str] = (),
 ) -> Source:
     """Run ``module`` (already `prepare`d) once on its example inputs and describe it.
 
     ``free`` are dimensions that were made free otherwise than by ``--dynamic``; ``usual`` names axes for it.
-    ``converted``: see `Prepared`.
+    ``converted``: see `Prepared`. ``made`` names the arguments that nobody gave.
 
     Raises:
         SourceError: ``forward`` refuses the inputs, raises, or returns what is no tensor.
@@ -107,6 +109,7 @@ def from_module(
         path=path,
         notes=(*notes, *(f"argument '{key}' is fixed at {value!r}" for key, value in flat.fixed.items()), *dropped),
         flat=flat,
+        made_up=made_up({name: array for name, array in example.items() if name in made}),
     )
     return source if kind == "exported-program" else _capture(source, flat, axes)
 

@@ -68,6 +68,7 @@ def _from_made(
         free=free,
         converted=prepared.converted,
         notes=notes,
+        made=[parse_input(text).name for text in inputs],
     )
 
 

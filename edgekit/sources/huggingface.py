@@ -67,6 +67,7 @@ def load(spec: str, folder: Path | None, inputs: Sequence[str], dynamic: Sequenc
         converted=prepared.converted,
         notes=prepared.notes,
         path=folder,
+        made=tuple(kwargs),
     )
 
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ..contracts import Array, TensorSpec
 from ..errors import SourceError, UsageError, suggestion
 from .flags import FreeAxis, InputFlag, check_sizes, parse_dynamic, parse_input
+from .made_up import made_up
 from .source import Source
 
 _DEFAULT_SIZE = 32
@@ -61,6 +62,7 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
         example=example,
         parameters=sum(tensor.size for tensor in _tensors(model) if tensor.dtype.is_floating_point()),
         path=path,
+        made_up=made_up(example),
         notes=tuple(f"dimension '{dim}' was fixed at {size} by --input" for dim, size in fixed.items()),
     )
 

@@ -39,6 +39,7 @@ class Source:
     program: torch.export.ExportedProgram | None = field(default=None, repr=False)
     path: Path | None = None  # the file, for a .onnx or .pt2
     notes: tuple[str, ...] = ()  # what was changed or assumed, one sentence each
+    made_up: str | None = None  # what of ``example`` edgekit invented: "images 1x3x32x32"; None: all is the user's
     flat: FlatModule | None = field(default=None, repr=False)  # what is exported: tensors in, tensors out
     capture_error: Exception | None = field(default=None, repr=False)  # torch.export's
 
@@ -50,6 +51,11 @@ class Source:
             for name, size in zip(spec.shape, self.example[spec.name].shape, strict=True)
             if isinstance(name, str)
         }
+
+    def use_example(self, feeds: Feeds) -> None:
+        """Take a sample that the user gave as the example inputs, whose sizes then stand for the free dimensions'."""
+        self.example = dict(feeds)
+        self.made_up = None
 
     def forward(self, feeds: Feeds) -> Outputs:
         """PyTorch's answer in float32, in eval mode: output name → fresh array.
@@ -125,6 +131,7 @@ class Source:
             "inputs": [_spec_json(item) for item in self.inputs],
             "outputs": [_spec_json(item) for item in self.outputs],
             "notes": list(self.notes),
+            "made_up": self.made_up,
         }
 
     def __str__(self) -> str:

@@ -229,3 +229,10 @@ def test_conclusion_claims_nothing_where_the_intervals_overlap() -> None:
 def test_conclusion_is_the_reason_where_fp32_won_or_nothing_was_measured() -> None:
     assert against(latency(0.0006, 1e-5), precision="fp32") == "2.8x faster than fp32 at the same top1."
     assert against(latency(0.0006, 1e-5), latency=None) == "2.8x faster than fp32 at the same top1."
+
+
+def test_inputs_that_nobody_gave_are_told_under_the_source() -> None:
+    told = replace(RESULT, source={**RESULT.source, "made_up": "images 1x3x32x32"})
+    lines = export_text(told, colour=False, width=120).splitlines()
+    assert lines[1] == "inputs      made-up images 1x3x32x32: latency and parity hold for these alone"
+    assert "made-up" not in export_text(RESULT, colour=False, width=120)
