@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 
 class EdgekitError(Exception):
@@ -48,6 +50,20 @@ class UsageError(EdgekitError):
 
 class OutputError(UsageError):
     """The place to write to cannot be written: read-only, taken, or full."""
+
+
+class TakenError(OutputError):
+    """The place to write to was free when the work began and is taken at its end; nothing is lost.
+
+    Attributes:
+        kept: where the work's result lies instead.
+        result: what the caller would have got.
+    """
+
+    def __init__(self, what: str, *, kept: Path, details: Sequence[str] = (), fix: str = "") -> None:
+        super().__init__(what, details=details, fix=fix)
+        self.kept = kept
+        self.result: Any = None
 
 
 class SourceError(EdgekitError):

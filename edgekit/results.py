@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from .contracts import PassRecord, Tolerance
@@ -229,3 +229,22 @@ class SameGraph:
     def to_json(self) -> export.SameGraph:
         """As in `export --json`; an infinite SQNR (equal outputs) is null."""
         return cast("export.SameGraph", {**asdict(self), "sqnr_db": finite(self.sqnr_db)})
+
+
+ARE_DIFFERENT = "A and B are different models"
+
+
+def different_sources(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+    """``A and B are different models: …`` by what two bundles were exported from; None where nothing says so.
+
+    Args:
+        a: the ``source`` table of a manifest or of a kept result.
+        b: the other's.
+    """
+    first, second = a.get("parameters"), b.get("parameters")
+    if first is not None and second is not None and first != second:
+        return f"{ARE_DIFFERENT}: they have {first:,} and {second:,} parameters"
+    named = [PurePath(str(item["spec"])).name for item in (a, b) if item.get("spec")]
+    if len(set(named)) < 2:
+        return None
+    return f"A and B may be different models: they were exported from {named[0]} and {named[1]}"

@@ -77,6 +77,55 @@ def replace_folder(new: Path, place: Path) -> None:
             _tell_reaper("kept", backup)
 
 
+def move_beside(new: Path, place: Path, suffix: str) -> Path:
+    """Rename ``new`` to the first of ``NAME-2SUFFIX``, ``NAME-3SUFFIX``, … that is free, and return that path.
+
+    Args:
+        new: a file or a folder that is not empty, on the same file system.
+        place: the name that is taken.
+        suffix: what stays at the end of the name.
+
+    Raises:
+        OutputError: it cannot be renamed.
+    """
+    stem, number = place.name.removesuffix(suffix), 2
+    while True:
+        free = place.with_name(f"{stem}-{number}{suffix if place.name.endswith(suffix) else ''}")
+        with writing(free):
+            if put_new(new, free):
+                return free
+        number += 1
+
+
+def put_new(new: Path, place: Path) -> bool:
+    """Give ``new`` the name ``place`` if nothing has it; False where something has, whoever was quicker.
+
+    Args:
+        new: a file, or a folder that is not empty (the system replaces an empty one), on the same file system.
+        place: the name.
+    """
+    if os.path.lexists(place):
+        return False
+    try:
+        if new.is_dir():
+            new.rename(place)
+        else:
+            os.link(new, place)  # a rename would replace another file in silence
+            new.unlink()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR) and os.path.lexists(place):
+            return False
+        if new.is_dir() or error.errno not in _NO_LINKS:
+            raise
+        new.rename(place)  # a file system without hard links: the best there is
+    return True
+
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file that appears whole, replacing one that is there.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,12 +26,14 @@ class BenchResult:
     device: dict[str, Any]
     measured: Measured
     arch: tuple[str, ...] = ()  # the machines that the bundle was made for; empty: any
+    source: Mapping[str, Any] = field(default_factory=dict)  # what it was exported from: of its manifest
 
     def to_json(self) -> Bench:
         """The object of ``bench --json`` (schema 1); `results_store.keep` says where the raw samples went."""
         value = to_json(
             str(self.bundle), self.model_bytes, self.measured, device=self.device, samples=None, arch=self.arch
         )
+        value["source"] = {key: self.source.get(key) for key in ("spec", "parameters")}
         return cast("Bench", value)
 
 
@@ -113,4 +115,5 @@ def bench(
                 nice=nice,
                 progress=progress,
             )
-    return BenchResult(bundle.path, bundle.model_bytes, described, measured, bundle.manifest.arch)
+    manifest = bundle.manifest
+    return BenchResult(bundle.path, bundle.model_bytes, described, measured, manifest.arch, manifest.source)

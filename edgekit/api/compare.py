@@ -27,6 +27,7 @@ from ..measure.machine import not_the_device
 from ..measure.opening import checked
 from ..measure.sampling import Because, Plan, Stopped
 from ..measure.statistics import Estimate, Series, Summary, mean_interval, percentile, ratio_by_clock, summarize
+from .same_model import different_models
 
 Outcome = Literal["faster", "slower", "indistinguishable"]
 
@@ -58,6 +59,7 @@ class CompareResult:
     stopped: Stopped
     samples: Mapping[str, list[list[Series]]] = field(repr=False)  # "a", "b", "control" → [round][block][run], seconds
     clock_s: float = 0.0  # the step of the engines' own clock; 0: it has none
+    different_models: str | None = None  # why these are not two forms of one model
 
     def to_json(self) -> Compare:
         """The object of ``compare --json`` (schema 1)."""
@@ -65,6 +67,7 @@ class CompareResult:
             "schema": 1,
             "a": str(self.a),
             "b": str(self.b),
+            "different_models": self.different_models,
             "device": self.device,
             "ratio": self.ratio.to_json(),
             "control": self.control.to_json(),
@@ -110,6 +113,7 @@ def compare(
     progress = progress or Quiet()
     with contextlib.ExitStack() as stack:
         bundles = [item if isinstance(item, Bundle) else stack.enter_context(open_bundle(item)) for item in (a, b)]
+        unlike = different_models(*bundles)
         place = stack.enter_context(device_for(device))
         for bundle in bundles:
             bring(bundle, place, progress)
@@ -140,6 +144,7 @@ def compare(
         turns.stopped,
         turns.samples,
         turns.clock_s,
+        unlike,
     )
 
 

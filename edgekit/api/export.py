@@ -102,6 +102,7 @@ def export(
         AccuracyError: every candidate loses too much of the metric.
         PlacementError: every candidate would fall back to a device that the target does not allow.
         BudgetError: no candidate fits into the target's memory.
+        TakenError: another made ``output`` while this ran; the bundle is kept beside it, and ``result`` tells of it.
         EngineError: no engine of the target, or what its exporter needs, is installed; or the device is unreachable.
     """
     from ..accuracy.expected import ReferenceRun
@@ -163,8 +164,8 @@ def export(
                 finalists, baseline = _measure(assessed, job, max_time_s)
                 picked, assessed, finalists = _pick(assessed, finalists)
             with stages.stage("bundle and self-test"):
-                _, self_test = pack_bundle(picked, finalists, records, destination, overwrite)
-        return ExportResult(
+                destination, self_test, taken = pack_bundle(picked, finalists, records, destination, overwrite)
+        result = ExportResult(
             target=profile.name,
             bundle=destination,
             size_bytes=picked.built.size_bytes if picked.built else 0,
@@ -186,6 +187,10 @@ def export(
             device=site.facts,
             emulated=job.emulator_of(picked.toolchain),
         )
+        if taken is not None:
+            taken.result = result
+            raise taken
+        return result
 
 
 def _refuse_free_dimensions(target: Target, source: Source, dynamic: Sequence[str]) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import BundleError, OutputError
-from ..tempdir import replace_folder, work_folder, writing
+from ..errors import BundleError, OutputError, TakenError
+from ..tempdir import move_beside, put_new, work_folder, writing
 from .manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, refuse_unsafe_name
 from .read import Bundle, open_folder
-from .write import refuse_destination
+from .write import put_in_place, refuse_destination
 
 SUFFIX = ".edgekit.zip"
 MAX_BYTES = 64 * 2**30
@@ -51,7 +51,15 @@ def pack(bundle: str | Path, destination: Path | None = None, *, overwrite: bool
                     _add(archive, opened.folder / name, f"{opened.manifest.name}.edgekit/{name}")
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-            file.replace(target)
+            if overwrite:
+                file.replace(target)
+            elif not put_new(file, target):
+                kept = move_beside(file, target, SUFFIX)
+                raise TakenError(
+                    f"'{target}' exists: it was made while this was at work, whose file is kept as '{kept}'",
+                    kept=kept,
+                    fix="Keep either, or rename them.",
+                )
     return target
 
 
@@ -74,7 +82,7 @@ def unpack(archive: str | Path, destination: Path | None = None, *, overwrite: b
         folder = workplace / "bundle"
         _extract(source, folder)
         open_folder(folder).close()
-        replace_folder(folder, target)
+        put_in_place(folder, target, overwrite)
     return open_folder(target, verify=False)
 
 

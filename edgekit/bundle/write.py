@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..contracts import Feeds, Outputs, Tolerance
-from ..errors import BundleError, OutputError
+from ..errors import BundleError, OutputError, TakenError
 from ..measure import npz
 from ..measure.engines import runtimes_folder
-from ..tempdir import replace_folder, work_folder, writing
+from ..tempdir import move_beside, put_new, replace_folder, work_folder, writing
 from .manifest import LAYERS, MANIFEST, FileRecord, Manifest, refuse_unsafe_name
 from .read import Bundle, hash_file, open_folder
 from .relative import adapters_imported, with_relative_imports
@@ -74,6 +74,7 @@ def write_bundle(
 
     Raises:
         OutputError: the destination is taken, or cannot be written (read-only, no space left).
+        TakenError: it was taken while this ran: the bundle is whole, and kept beside it.
         BundleError: a file name that no bundle may hold.
     """
     refuse_destination(destination, overwrite)
@@ -100,10 +101,39 @@ def write_bundle(
         with open_folder(folder, verify=False) as bundle:  # what was written can be read
             if check is not None:
                 check(bundle)
-        replace_folder(folder, destination)
+        put_in_place(folder, destination, overwrite)
         with writing(destination):
             _flush_folder(destination.absolute().parent)
     return open_folder(destination, verify=False)
+
+
+def put_in_place(folder: Path, destination: Path, overwrite: bool) -> None:
+    """Rename a finished bundle to ``destination``; beside it, where that was taken since the work began.
+
+    Raises:
+        TakenError: something is there that may not be replaced; the bundle is kept beside it.
+        OutputError: it cannot be renamed.
+    """
+    taken = f"'{destination}' exists"
+    try:
+        refuse_destination(destination, overwrite)
+    except OutputError as error:
+        if not os.path.lexists(destination):
+            raise
+        taken = error.what
+    else:
+        if overwrite:
+            replace_folder(folder, destination)
+            return
+        with writing(destination):
+            if put_new(folder, destination):
+                return
+    kept = move_beside(folder, destination, ".edgekit")
+    raise TakenError(
+        f"{taken}: it was made while this was at work, whose bundle is kept as '{kept}'",
+        kept=kept,
+        fix="Keep either, or rename them.",
+    )
 
 
 def refuse_destination(destination: Path, overwrite: bool) -> None:

@@ -81,11 +81,19 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     the accuracy is bundled. With --device this happens on the device itself.
     """
     from ..api.export import export
+    from ..errors import TakenError
     from ..report.text import export_text
 
-    result = export(source, max_time_s=max_time, progress=console.progress, **options)
+    taken: TakenError | None = None
+    try:
+        result = export(source, max_time_s=max_time, progress=console.progress, **options)
+    except TakenError as error:  # the work is done, and told, all the same
+        result, taken = error.result, error
     value = console.keep("export", result.to_json(), result.samples)
     console.show(value, lambda: export_text(result, console.colour, console.width))
+    if taken is not None:
+        console.complain(str(taken))
+        raise click.exceptions.Exit(taken.exit_code)
     if result.measured is None:
         console.hint(f"Next: edgekit bench {result.bundle}")
     elif result.pick.checked_with:

@@ -26,14 +26,26 @@ def command(console: Console, results: tuple[str, ...], output: str) -> None:
     """
     import datetime
 
+    from ..errors import DataError
     from ..report.html import report_html
     from ..results_store import find_result
     from ..tempdir import write_file
     from ..units import size
 
-    records = [find_result(item) for item in results]
+    records, unread = [], []
+    for item in results:
+        try:
+            records.append(find_result(item))
+        except DataError as error:  # one odd record hides no other
+            unread.append(error)
+    if not records:
+        raise unread[0]
     page = report_html(records, created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC").encode()
     write_file(Path(output), page)
     value = {"schema": 1, "report": output, "size_bytes": len(page), "results": [item.id for item in records]}
     shown = f"{len(records)} result{'s' if len(records) != 1 else ''}"
     console.show(value, lambda: f"{output}   {size(len(page))}, {shown}. Open it in any browser.")
+    if unread:
+        for why in unread:
+            console.complain(f"not on the page: {why}")
+        raise click.exceptions.Exit(DataError.exit_code)

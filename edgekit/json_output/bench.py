@@ -260,11 +260,19 @@ class Server(TypedDict):
     missed_share: Estimate
 
 
+class BenchSource(TypedDict):
+    """What the bundle was exported from, as its manifest tells."""
+
+    spec: str | None
+    parameters: int | None
+
+
 class Bench(TypedDict):
     """What was measured, on what, and what may be concluded from it."""
 
     schema: Literal[1]
     bundle: str
+    source: NotRequired[BenchSource]
     device: Device
     runtime: RuntimeInForce
     placement: dict[str, int] | None

@@ -29,6 +29,8 @@ class Compare(TypedDict):
     schema: Literal[1]
     a: str
     b: str
+    different_models: str | None
+    """why these are not two forms of one model; null: nothing says so"""
     device: Device
     ratio: Interval
     """B's p50 over A's: below 1, B is faster"""

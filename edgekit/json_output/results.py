@@ -75,6 +75,8 @@ class ResultsCompare(TypedDict):
     schema: Literal[1]
     a: Median
     b: Median
+    different_models: str | None
+    """why these are not two forms of one model; null: nothing says so"""
     ratio: Interval
     """b's p50 over a's: below 1, b is faster"""
     verdict: Literal["faster", "slower", "indistinguishable"]

@@ -6,14 +6,16 @@ import inspect
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
 from ..accuracy.same_graph import same_graph_text
-from ..bundle import Bundle, EngineUse, Manifest, Substitute, write_bundle
+from ..bundle import EngineUse, Manifest, Substitute, write_bundle
 from ..bundle.readme import bundle_readme
 from ..contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, options_from
+from ..errors import TakenError
 from ..facts import install_on
 from ..measure.engines import installed_version
 from ..target.profile import machine
@@ -43,7 +45,7 @@ def pack_bundle(
     shared_passes: Sequence[PassRecord],
     destination: Path,
     overwrite: bool,
-) -> tuple[Bundle, str]:
+) -> tuple[Path, str, TakenError | None]:
     """Write the bundle and run its self-test, in a fresh process, before it appears at ``destination``.
 
     Args:
@@ -54,7 +56,8 @@ def pack_bundle(
         overwrite: replace a bundle that is there.
 
     Returns:
-        The bundle, and the line its self-test printed.
+        Where the bundle is, the line its self-test printed, and why it is not at ``destination``: another made that
+        while this ran.
 
     Raises:
         ParityError: the bundle's self-test failed.
@@ -103,7 +106,8 @@ def pack_bundle(
         checked_with=substitute,
     )
     tested: list[str] = []
-    bundle = write_bundle(
+    write = partial(
+        write_bundle,
         destination,
         manifest=manifest,
         model_dir=built.directory,
@@ -132,7 +136,11 @@ def pack_bundle(
         overwrite=overwrite,
         check=lambda written: tested.append(job.site.self_test(written.path, substitute=other is not None)),
     )
-    return bundle, tested[0]
+    try:
+        write()
+    except TakenError as taken:
+        return taken.kept, tested[0], taken
+    return destination, tested[0], None
 
 
 def _glue(runtime: Runtime, built: Built, options: Mapping[str, Any]) -> AppGlue:

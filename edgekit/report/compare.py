@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import units
 from .bench import device_line, percentile_line, stopped_line
-from .layout import Ink, labelled
+from .layout import Ink, labelled, wrap
 
 
 def compare_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
@@ -19,7 +19,8 @@ def compare_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
         width: columns of the terminal.
     """
     ink, confidence = Ink(colour), result["confidence"]
-    lines = labelled("device", device_line(result["device"]), ink, width)
+    lines = models_lines(result.get("different_models"), width)
+    lines += labelled("device", device_line(result["device"]), ink, width)
     for side in ("a", "b"):
         latency = result["latency"][side]
         p50 = percentile_line(latency["p50_s"]) if latency["p50_s"] else "p50 not stated"
@@ -29,6 +30,11 @@ def compare_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     lines += labelled("rounds", f"{result['rounds']}   {stopped_line(result['stopped'], 'the ratio')}", ink, width)
     paint = {"faster": ink.good, "slower": ink.bad}.get(result["verdict"], str)
     return "\n".join([*lines, *(paint(line) for line in labelled("verdict", _verdict(result), Ink(False), width))])
+
+
+def models_lines(why: str | None, width: int) -> list[str]:
+    """What to know before anything else of a comparison: that it is not of two forms of one model. Empty: it is."""
+    return [] if why is None else wrap(f"{why}.", width)
 
 
 def _span(value: Mapping[str, float]) -> str:

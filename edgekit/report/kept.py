@@ -8,13 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import units
+from ..errors import DataError
 from ..measure.statistics import Estimate
+from .compare import models_lines
 from .layout import Ink, labelled, shorten, table, wrap
 
 if TYPE_CHECKING:
     from ..results_store import Listing, Record, Row
     from ..results_store.comparison import Comparison
 
+ODDITIES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What telling a result raises whose content is not what its command writes."""
 _BUNDLE_WIDTH = 28
 _DEVICE_WIDTH = 24
 
@@ -111,7 +115,26 @@ def versions_text(versions: Mapping[str, str]) -> str:
 
 
 def value_text(kind: str, value: Mapping[str, Any], colour: bool, width: int) -> str:
-    """The object of a command's ``--json`` as that command prints it; of an unknown kind, as JSON."""
+    """The object of a command's ``--json`` as that command prints it; of an unknown kind, as JSON.
+
+    Raises:
+        DataError: it is not what this edgekit's command writes.
+    """
+    try:
+        return _value_text(kind, value, colour, width)
+    except ODDITIES as error:
+        raise odd(kind, error) from error
+
+
+def odd(kind: str, error: Exception) -> DataError:
+    """A result that can be read, and holds something else than it should."""
+    return DataError(
+        f"the result is not what edgekit {kind} writes: {type(error).__name__}: {error}",
+        fix="Look at it as it is: edgekit results show ID --json",
+    )
+
+
+def _value_text(kind: str, value: Mapping[str, Any], colour: bool, width: int) -> str:
     from ..plain import to_json
     from .bench import bench_text, evaluate_text
 
@@ -188,7 +211,7 @@ def comparison_text(found: Comparison, colour: bool, width: int) -> str:
         width: columns of the terminal.
     """
     ink = Ink(colour)
-    lines: list[str] = []
+    lines = models_lines(found.different_models, width)
     for name, record, p50 in (("a", found.a, found.p50_a), ("b", found.b, found.p50_b)):
         text = f"{units.interval(p50)}   {record.id}   {record.bundle or ''}   {made(record)}"
         lines += labelled(name, text, ink, width)

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from ..errors import DataError
 from ..json_output.results import ResultsCompare
 from ..measure.statistics import Estimate
+from ..results import different_sources
 from .index import summary
 from .record import Record, device_name
 
@@ -25,6 +26,7 @@ class Comparison:
     ratio: Estimate  # b over a: below 1, b is faster
     differences: tuple[str, ...]
     unsteady: tuple[str, ...] = ()  # "a was noisy": why nothing may be concluded from these two
+    different_models: str | None = None  # why these are not two forms of one model
 
     @property
     def verdict(self) -> Literal["faster", "slower", "indistinguishable"]:
@@ -39,6 +41,7 @@ class Comparison:
             "schema": 1,
             "a": {"result": self.a.id, "p50_s": self.p50_a.to_json()},
             "b": {"result": self.b.id, "p50_s": self.p50_b.to_json()},
+            "different_models": self.different_models,
             "ratio": self.ratio.to_json(),
             "verdict": self.verdict,
             "differences": list(self.differences),
@@ -55,7 +58,10 @@ def compare_records(a: Record, b: Record) -> Comparison:
         DataError: a result states no median with an interval.
     """
     first, second = _median(a), _median(b)
-    return Comparison(a, b, first, second, ratio(first, second), tuple(_differences(a, b)), tuple(_unsteady(a, b)))
+    unlike = different_sources(_source(a), _source(b))
+    return Comparison(
+        a, b, first, second, ratio(first, second), tuple(_differences(a, b)), tuple(_unsteady(a, b)), unlike
+    )
 
 
 def ratio(a: Estimate, b: Estimate) -> Estimate:
@@ -106,6 +112,12 @@ def _unsteady(a: Record, b: Record) -> Iterator[str]:
         verdict = record.value.get("verdict")
         if verdict in ("noisy", "drifting"):
             yield f"{name} was {verdict}"
+
+
+def _source(record: Record) -> Mapping[str, Any]:
+    """What the model was exported from, where the result tells."""
+    source = record.value.get("source")
+    return source if isinstance(source, Mapping) else {}
 
 
 def _options(record: Record) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..plain import finite, readable
 from .record import RECORD, Record, device_name, read_record
 
 FILE = "index.sqlite"
@@ -106,17 +107,21 @@ def _sync(connection: sqlite3.Connection, store: Path, folders: set[str]) -> Non
 
 
 def _row(name: str, folder: Path) -> dict[str, Any]:
-    """The row of a result folder; of one that cannot be read, what its name tells and the reason."""
+    """The row of a result folder; of one that cannot be read, what its name tells and the reason.
+
+    Whatever is odd about a record is that record's own row: no other one is hidden by it.
+    """
     try:
         return {"folder": name, **summary(read_record(folder / RECORD)), "problem": None}
-    except DataError as error:
+    except Exception as error:  # noqa: BLE001 - what a file may hold that nobody foresaw
+        problem = error.what if isinstance(error, DataError) else f"it cannot be read: {type(error).__name__}: {error}"
         created, kind, number = name.split("-")
         when = f"{created[:4]}-{created[4:6]}-{created[6:11]}:{created[11:13]}:{created[13:15]}+00:00"
-        return {"folder": name, "id": number, "kind": kind, "created": when, "problem": error.what}
+        return {"folder": name, "id": number, "kind": kind, "created": when, "problem": readable(problem)}
 
 
 def summary(record: Record) -> dict[str, Any]:
-    """The columns of a result: what a listing shows, and what it can be searched by."""
+    """The columns of a result, text or numbers: what a listing shows, and what it can be searched by."""
     value = record.value
     p50, metric = _p50(value), _metric(value)
     return {
@@ -130,19 +135,24 @@ def summary(record: Record) -> dict[str, Any]:
         "p50_s": _number(p50, "value"),
         "p50_low_s": _number(p50, "low"),
         "p50_high_s": _number(p50, "high"),
-        "metric": metric.get("name") if isinstance(metric.get("name"), str) else None,
+        "metric": _text(metric.get("name")),
         "metric_value": _number(metric, "value"),
-        "conclusion": value.get("verdict") or value.get("chosen"),
+        "conclusion": _text(value.get("verdict") or value.get("chosen")),
     }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _p50(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """The median latency: of a benchmark, or of the candidate that an export picked."""
-    latency = value.get("latency")
-    for candidate in value.get("candidates") or ():
-        if candidate.get("name") == value.get("chosen"):
+    latency, candidates = value.get("latency"), value.get("candidates")
+    for candidate in candidates if isinstance(candidates, list) else ():
+        if isinstance(candidate, Mapping) and candidate.get("name") == value.get("chosen"):
             latency = candidate.get("latency")
-    return (latency or {}).get("p50_s") or {}
+    p50 = latency.get("p50_s") if isinstance(latency, Mapping) else None
+    return p50 if isinstance(p50, Mapping) else {}
 
 
 def _metric(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -152,4 +162,7 @@ def _metric(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _number(table: Mapping[str, Any], key: str) -> float | None:
     value = table.get(key)
-    return float(value) if isinstance(value, (int, float)) else None
+    try:
+        return finite(float(value)) if isinstance(value, (int, float)) else None
+    except OverflowError:  # an integer that no float can hold
+        return None

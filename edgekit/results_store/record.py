@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..measure.statistics import Samples
+from ..plain import plain
 from .samples import load_samples
 
 SCHEMA = 1
@@ -77,6 +79,8 @@ def read_record(path: Path) -> Record:
         DataError: it cannot be read, is cut short, or is no result; says which.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+            raise DataError(f"'{path}' is not a file")
         with path.open("rb") as file:
             data = file.read(MAX_RECORD_BYTES + 1)
     except FileNotFoundError as error:
@@ -86,9 +90,11 @@ def read_record(path: Path) -> Record:
     if len(data) > MAX_RECORD_BYTES:
         raise DataError(f"'{path}' is larger than {MAX_RECORD_BYTES} bytes")
     try:
-        table = json.loads(data)
+        table = json.loads(data, parse_constant=lambda _: None)  # Infinity and NaN are no JSON
     except (ValueError, RecursionError) as error:
         raise DataError(f"'{path}' is not valid JSON: {error}") from error
+    if b"\\ud" in data.lower():  # half a surrogate pair may be among them, which no UTF-8 writer takes
+        table = plain(table)
     if not isinstance(table, dict) or table.get("schema") != SCHEMA:
         raise DataError(f"'{path}' is not a result of edgekit: it must be an object with \"schema\": {SCHEMA}")
     if "result" not in table or not isinstance(table["result"], dict):

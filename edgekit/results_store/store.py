@@ -108,6 +108,8 @@ def keep(
         return Kept((store or Store(default_folder())).add(draft, series or {}))
     except OutputError as error:
         return Kept(draft, f"the result was not kept: {error.what}")
+    except OSError as error:
+        return Kept(draft, f"the result was not kept: {error.strerror or error}")
 
 
 def new_record(kind: str, value: Mapping[str, Any], command: Sequence[str] = ()) -> Record:

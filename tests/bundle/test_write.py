@@ -16,7 +16,7 @@ import pytest
 
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.contracts import Artifact
-from edgekit.errors import BundleError, OutputError, ParityError
+from edgekit.errors import BundleError, OutputError, ParityError, TakenError
 from edgekit.runtimes import onnxruntime
 from edgekit.runtimes import openvino as openvino_adapter
 
@@ -206,6 +206,39 @@ def test_a_file_size_limit(make_bundle: Callable[..., Bundle], tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert names(tmp_path) == []
+
+
+def test_a_name_that_was_taken_meanwhile_is_left_alone_and_nothing_is_lost(
+    make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    place = tmp_path / "m.edgekit"
+
+    def another(_: Bundle) -> None:
+        make_bundle(place, readme="the quicker one")
+
+    for number in (2, 3):
+        with pytest.raises(OutputError) as caught:
+            make_bundle(place, readme=f"number {number}", check=another if number == 2 else lambda _: place.mkdir())
+        assert isinstance(caught.value, TakenError)
+        kept = tmp_path / f"m-{number}.edgekit"
+        assert caught.value.kept == kept
+        assert f"'{place}' exists" in str(caught.value) and f"whose bundle is kept as '{kept}'" in str(caught.value)
+        assert (kept / "README.md").read_text() == f"number {number}"
+        open_bundle(kept)
+        if number == 2:
+            assert (place / "README.md").read_text() == "the quicker one"
+            shutil.rmtree(place)
+    assert names(tmp_path) == ["m-2.edgekit", "m-3.edgekit", "m.edgekit"]
+
+
+def test_what_is_no_bundle_is_not_replaced_at_the_end_either(
+    make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    place = tmp_path / "m.edgekit"
+    with pytest.raises(TakenError, match="exists and is not a bundle"):
+        make_bundle(place, overwrite=True, check=lambda _: place.write_text("somebody's"))
+    assert place.read_text() == "somebody's"
+    open_bundle(tmp_path / "m-2.edgekit")
 
 
 WRITER = """

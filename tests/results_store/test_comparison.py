@@ -7,7 +7,7 @@ import pytest
 
 from edgekit.errors import DataError
 from edgekit.measure.statistics import Estimate
-from edgekit.report.kept import conclusion
+from edgekit.report.kept import comparison_text, conclusion
 from edgekit.results_store import Record
 from edgekit.results_store.comparison import compare_records, ratio
 
@@ -73,3 +73,13 @@ def test_a_result_without_a_median_cannot_be_compared() -> None:
     nothing = Record("e1", "evaluate", "", {"metric": {"name": "top1", "value": 1.0}})
     with pytest.raises(DataError, match=r"result e1 \(evaluate\) states no median latency with an interval"):
         compare_records(bench(1.0, 0.1), nothing)
+
+
+def test_two_models_are_said_first() -> None:
+    sources = [
+        {"source": {"spec": f"m.py:{name}", "parameters": count}} for name, count in (("tiny", 5418), ("big", 9))
+    ]
+    found = compare_records(bench(1.0, 0.03, value=sources[0]), bench(0.5, 0.03, value=sources[1]))
+    text = comparison_text(found, colour=False, width=100)
+    assert text.startswith("A and B are different models: they have 5,418 and 9 parameters.")
+    assert found.to_json()["different_models"] == "A and B are different models: they have 5,418 and 9 parameters"

@@ -16,6 +16,8 @@ import pytest
 
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import DataError, UsageError
+from edgekit.report.html import report_html
+from edgekit.report.kept import listing_text
 from edgekit.results_store import Record, Store, default_folder, find_result, fingerprint, keep
 
 SAMPLES = [[np.array([1.0, 2.0]), np.array([3.0])], [np.array([4.0])]]
@@ -296,3 +298,49 @@ def test_a_saved_json_object_is_a_result_too(store: Store, tmp_path: Path) -> No
     kept = add(store)
     assert kept.folder is not None
     assert find_result(str(kept.folder), store) == kept
+
+
+ODD = {
+    "a path that is not UTF-8": {"bundle": "mod\udcc3\udca8le.edgekit"},
+    "half a surrogate pair": {"bundle": "\ud83d.edgekit", "verdict": "\udfff"},
+    "a verdict that is a table": {"verdict": {"verdict": "steady"}},
+    "candidates that are text": {"candidates": ["a", "b"], "chosen": "a"},
+    "candidates that are a number": {"candidates": 7},
+    "a latency that is a list": {"latency": [1, 2]},
+    "a number beyond any float": {"latency": {"p50_s": {"value": 10**400, "low": 1, "high": 2}}},
+    "not a number": {"latency": {"p50_s": {"value": float("nan"), "low": 1, "high": float("inf")}}},
+    "a metric that is text": {"metric": "top1"},
+    "a metric whose name is a list": {"metric": {"name": ["top1"], "value": True}},
+    "a device that is a list": {"device": [1]},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+def test_an_odd_record_is_odd_alone(store: Store, odd: dict[str, Any]) -> None:
+    bad, good = add(store), add(store)
+    assert bad.folder is not None
+    content = {**bad.to_json(), "result": {**BENCH, **odd}}
+    (bad.folder / "result.json").write_text(json.dumps(content))
+    rows = {row.id: row for row in store.rows().rows}
+    assert rows[good.id].problem is None and rows[good.id].bundle == "net.edgekit"
+    assert bad.id in rows
+    json.dumps([row.to_json() for row in rows.values()]).encode()
+    listing_text(store.rows(), colour=False, width=100).encode()
+    page = report_html([store.find(good.id), store.find(bad.id)])
+    assert good.id in page.encode().decode() and bad.id in page
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
+def test_what_is_no_file_is_not_waited_for(store: Store, make: Callable[[Path], None]) -> None:
+    bad, good = add(store), add(store)
+    assert bad.folder is not None
+    (bad.folder / "result.json").unlink()
+    make(bad.folder / "result.json")
+    rows = {row.id: row for row in store.rows().rows}
+    assert rows[good.id].problem is None
+    assert "is not a file" in (rows[bad.id].problem or "")
+
+
+def test_a_path_that_is_not_utf8_is_kept_in_a_form_that_every_reader_takes(store: Store) -> None:
+    record = add(store, value={**BENCH, "bundle": "mod\udcc3\udca8le-\udce8.edgekit"})
+    assert store.find(record.id).bundle == r"modèle-\xe8.edgekit"

@@ -13,7 +13,7 @@ from ... import units
 from ...errors import DataError
 from ...measure.statistics import Samples
 from ...results_store import Record
-from ..kept import command_line, made, sentence_of, versions_text
+from ..kept import ODDITIES, command_line, made, odd, sentence_of, versions_text
 from ..layout import cores_text
 from . import export_sections, figures, state_sections
 from .markup import Child, Markup, el, facts, join, table
@@ -55,15 +55,22 @@ class Article:
 
 
 def article(record: Record, id: str) -> Article:
-    """Everything there is to tell of a result.
+    """Everything there is to tell of a result; of an odd one, that it is: the others of the page are whole.
 
     Args:
         record: the result.
         id: of its element; those inside begin with it.
     """
-    value = record.value
-    title = record.bundle or str(value.get("target") or record.kind)
-    conclusion, mood = sentence_of(record.kind, value)
+    title = record.bundle or str(record.value.get("target") or record.kind)
+    try:
+        return _article(record, id, title)
+    except (*ODDITIES, DataError) as error:
+        found = error if isinstance(error, DataError) else odd(record.kind, error)
+        return Article(id, title, record, f"Cannot be shown: {found.what}.", "bad")
+
+
+def _article(record: Record, id: str, title: str) -> Article:
+    conclusion, mood = sentence_of(record.kind, record.value)
     made_of = Article(id, title, record, conclusion, mood)
     for heading, content in _sections(record, id):
         parts: list[Child] = []
