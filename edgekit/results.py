@@ -78,6 +78,9 @@ class MetricReport:
     drop: float  # positive: worse than the reference
     max_drop: float | None
     samples: int
+    compared_with: str | None = None  # "labels", "PyTorch"; None: only the author of the metric knows
+    details: Mapping[str, float] = field(default_factory=dict)  # what the value alone does not tell
+    data_sha256: str | None = None  # of the samples and their labels, in order
 
     def to_json(self) -> common.Metric:
         """As in `export --json`."""
@@ -88,6 +91,9 @@ class MetricReport:
             "drop": self.drop,
             "max_drop": self.max_drop,
             "samples": self.samples,
+            "compared_with": self.compared_with,
+            "details": dict(self.details),
+            "data_sha256": self.data_sha256,
         }
 
 

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -121,16 +123,43 @@ def number(value: float) -> str:
 
 
 _SHARES = {"top1", "top5", "accuracy", "agreement"}
+_IN_PERCENT = _SHARES | {"f1", "miou", "map", "detections", "wer"}
 
 
 def metric(name: str, value: float) -> str:
     """A metric's value in the form its name calls for: a share in %, dB, or four digits."""
-    name = name.partition(":")[0]  # `top1:logits`: the output it looks at
-    if name in _SHARES:
+    name = metric_kind(name)
+    if name in _IN_PERCENT:
         return percent(value)
     if name == "sqnr_db":
         return f"{value:.1f} dB"
     return f"{value:.4g}"
+
+
+def metric_kind(name: str) -> str:
+    """``top1`` of ``top1:logits``, ``detections`` of ``detections:output,layout=xyxy-scores``."""
+    return re.split("[:,]", name, maxsplit=1)[0]
+
+
+def metric_title(name: str, against: str | None) -> str:
+    """``mse to labels``, ``detections to PyTorch``: without the options; top1 and top5 are of labels always.
+
+    Args:
+        name: as the user wrote it.
+        against: what it compares with; None: only its author knows.
+    """
+    if against is None:
+        return name
+    short = name.partition(",")[0]
+    return short if metric_kind(name) in ("top1", "top5") else f"{short} to {against}"
+
+
+def metric_details(details: Mapping[str, float]) -> str:
+    """``kept 98.20 %, false 2.40 %``: shares. What is named ``…_count`` is a count: ``120 reference``."""
+    return ", ".join(
+        f"{count(value)} {name.removesuffix('_count')}" if name.endswith("_count") else f"{name} {percent(value)}"
+        for name, value in details.items()
+    )
 
 
 def share_error(name: str, share: float, samples: int) -> str:
@@ -138,7 +167,7 @@ def share_error(name: str, share: float, samples: int) -> str:
 
     The normal approximation 1.96·√(p(1−p)/n); empty for metrics that are no shares, or where p is 0 or 1.
     """
-    if name.partition(":")[0] not in _SHARES or samples < 1 or not 0 < share < 1:
+    if metric_kind(name) not in _SHARES or samples < 1 or not 0 < share < 1:
         return ""
     return f"±{_ceil(100 * 1.96 * math.sqrt(share * (1 - share) / samples), 1):.1f}"
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..contracts import Array, Feeds, Outputs, Progress
 from ..data.chunks import nbytes
+from ..data.digest import SamplesDigest
 from ..errors import DataError
-from .metric import make_metric
+from .metric import make_metric, refuse_undefined
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -43,9 +44,11 @@ class ReferenceRun:
     Attributes:
         name: the reference's, with its version.
         metric: the metric of the reference's own outputs, in the metric's unit; None: none was named.
+        data_sha256: which samples these are (`SamplesDigest`); None: no metric was named.
 
     Raises:
-        DataError: the reference itself answers NaN; names the sample and the output.
+        DataError: the reference itself answers NaN (names the sample and the output), or the metric is not defined
+            for what it answers.
         UsageError: no metric of that name.
     """
 
@@ -55,6 +58,7 @@ class ReferenceRun:
         self.dataset = dataset
         self.name = reference.name
         meter = make_metric(metric) if metric is not None else None
+        digest = SamplesDigest()
         self._kept: list[Outputs | Path] = []
         held_bytes = 0
         for index, sample in enumerate(dataset.samples()):
@@ -62,6 +66,7 @@ class ReferenceRun:
             _refuse_nan(outputs, index, self.name)
             if meter is not None:
                 meter.add(outputs, sample.label, outputs)
+                digest.add(sample)
             held_bytes += nbytes(outputs)
             if held_bytes <= MEMORY_BUDGET_BYTES:
                 self._kept.append(outputs)
@@ -70,7 +75,10 @@ class ReferenceRun:
                 np.savez(path, **outputs)  # type: ignore[arg-type]  # numpy's stub takes **kwds for its options only
                 self._kept.append(path)
             progress.step(index + 1, len(dataset), self.name)
+        if meter is not None and metric is not None:
+            refuse_undefined(meter, metric, self.name)
         self.metric = None if meter is None else meter.value()
+        self.data_sha256 = None if meter is None else digest.hexdigest()
 
     def __len__(self) -> int:
         """Number of samples."""

@@ -56,7 +56,7 @@ def accuracy_rules(
     if has_labels and metric is None:
         raise UsageError(
             "the data have labels but no metric is stated",
-            fix="State what must hold: --metric top1 --max-drop 0.01",
+            fix="Leave them out with --ignore-labels, or state what must hold: --metric top1 --max-drop 0.01",
         )
     if max_drop is not None and metric is None:
         raise UsageError("--max-drop needs a metric", fix="Add a metric, for example: --metric top1")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..accuracy.metric import make_metric
+from ..accuracy.metric import make_metric, refuse_labels, refuse_undefined
 from ..bundle import Bundle, open_bundle
 from ..contracts import Progress, Quiet
 from ..data.chunks import in_chunks, nbytes
+from ..data.digest import SamplesDigest
 from ..devices import device_for
 from ..devices.prepare import bring
 from ..errors import UsageError
@@ -32,13 +33,15 @@ class EvalResult:
     higher_is_better: bool
     value: float
     reference: float | None  # None: nobody knows it
-    reference_source: str | None  # "PyTorch 2.13.0 fp32, same samples", "recorded at export, on 899 samples"
+    reference_source: str | None  # "PyTorch 2.13.0 fp32, same samples"; or why nobody knows it
     data: str
     samples: int
     runtime: str
     version: str
     options: dict[str, Any]
     device: dict[str, Any]  # see `measure.here.describe`
+    compared_with: str | None = None  # "labels", "PyTorch"; None: only the metric's author knows
+    details: Mapping[str, float] = field(default_factory=dict)  # what the value alone does not tell
     interval: Estimate | None = None  # of the value; None: one sample, or all alike
     reference_interval: Estimate | None = None
     drop_interval: Estimate | None = None  # paired: over the same samples; None also where only a number is recorded
@@ -71,6 +74,8 @@ class EvalResult:
                 "drop": finite(self.drop),
                 "reference_source": self.reference_source,
                 "higher_is_better": self.higher_is_better,
+                "compared_with": self.compared_with,
+                "details": dict(self.details),
                 "interval": _bounds(self.interval),
                 "reference_interval": _bounds(self.reference_interval),
                 "drop_interval": _bounds(self.drop_interval),
@@ -90,6 +95,7 @@ def evaluate(
     data: str,
     metric: str,
     *,
+    ignore_labels: bool = False,
     source: Any = None,
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
@@ -103,13 +109,14 @@ def evaluate(
     """Run a bundle's engine over data and say how good its answers are.
 
     The reference is ``source`` run on the same samples; without it, the value that export recorded in the bundle, if it
-    was for the same metric.
+    was for the same metric on the same samples; else there is none.
 
     Args:
         bundle: its folder or zip, or an open one.
         data: what `edgekit.data.load.load_data` takes.
-        metric: see `make_metric`. Those that compare with PyTorch's outputs (mse, cosine, sqnr_db, agreement) need
-            ``source``.
+        metric: see `make_metric`. Those that compare with PyTorch's outputs (cosine, sqnr_db, agreement; without labels
+            also mse, mae, r2, f1, miou) need ``source``.
+        ignore_labels: use the data as if they had no labels; else labels that the metric does not use are refused.
         source: the model the bundle was made from, as `export` takes it.
         inputs: as for `export`.
         dynamic: as for `export`.
@@ -133,6 +140,7 @@ def evaluate(
                 opened,
                 data,
                 metric,
+                ignore_labels=ignore_labels,
                 source=source,
                 inputs=inputs,
                 dynamic=dynamic,
@@ -147,19 +155,22 @@ def evaluate(
 
     progress = progress or Quiet()
     meter, baseline = make_metric(metric), make_metric(metric)
-    if meter.needs_reference and source is None:
-        raise UsageError(
-            f"metric '{metric}' compares with PyTorch's outputs",
-            fix="Name the model with --source, or use a metric on labels: top1, top5, file.py:function.",
-        )
     dataset = load_data(data, bundle.manifest.inputs, preprocess=preprocess)
+    if ignore_labels:
+        dataset = dataset.without_labels()
+    if source is None and (meter.needs_reference or (meter.prefers_labels and not dataset.has_labels)):
+        raise UsageError(
+            f"metric '{metric}' compares with PyTorch's outputs"
+            + (f" where there are no labels, and {data} has none" if meter.prefers_labels else ""),
+            fix="Name the model with --source, or use a metric on labels (top1, f1, mse, file.py:function).",
+        )
+    refuse_labels(meter, metric, dataset.has_labels, data)
     if samples is not None:
         dataset = dataset.take(samples)
-    if meter.needs_labels and not dataset.has_labels:
-        raise UsageError(f"metric '{metric}' needs labels, and {data} has none", fix="Add an array 'labels'.")
     reference = None if source is None else _load_reference(bundle, source, inputs, dynamic, task)
     use = bundle.manifest.runtime
     options = bundle.options(**({} if threads is None else {"threads": threads}))
+    digest = SamplesDigest()
     with device_for(device) as place:
         bring(bundle, place, progress)
         with progress.stage("evaluate"), place.open(bundle.artifact, use.name, options) as worker:
@@ -167,15 +178,18 @@ def evaluate(
                 for sample, outputs in zip(chunk, worker.run_many([item.feeds for item in chunk]), strict=True):
                     expected = None if reference is None else reference.run(sample.feeds)
                     meter.add(outputs, sample.label, expected)
+                    digest.add(sample)
                     if expected is not None:
                         baseline.add(expected, sample.label, expected)
                 progress.step(meter.samples, len(dataset))
             version = worker.info.version
         described = place.describe()
+    refuse_undefined(meter, metric, "the engine")
     if reference is not None:
+        refuse_undefined(baseline, metric, reference.name)
         known: tuple[float | None, str | None] = (baseline.value(), f"{reference.name}, same samples")
     else:
-        known = _recorded(bundle, metric)
+        known = _recorded(bundle, metric, digest.hexdigest())
     return EvalResult(
         bundle=bundle.path,
         metric=metric,
@@ -189,6 +203,8 @@ def evaluate(
         version=version,
         options=options,
         device=described,
+        compared_with=meter.against("" if reference is None else reference.name, dataset.has_labels),
+        details=meter.details(),
         interval=metric_interval(meter),
         reference_interval=None if reference is None else metric_interval(baseline),
         drop_interval=None if reference is None else drop_interval(meter, baseline),
@@ -211,12 +227,19 @@ def _load_reference(
     return reference_for(model)
 
 
-def _recorded(bundle: Bundle, metric: str) -> tuple[float | None, str | None]:
-    """The reference's value that export wrote into the manifest, if it was for this metric."""
+def _recorded(bundle: Bundle, metric: str, data_sha256: str) -> tuple[float | None, str | None]:
+    """The reference's value that export wrote into the manifest, if it was for this metric on these samples.
+
+    Else None, and why.
+    """
     recorded = bundle.manifest.metric
-    if recorded is None or recorded.get("name") != metric or not isinstance(recorded.get("reference"), int | float):
-        return None, None
-    return float(recorded["reference"]), f"recorded at export, on {recorded.get('samples', '?')} samples"
+    if recorded is None or not isinstance(recorded.get("reference"), int | float):
+        return None, "export recorded no metric"
+    if recorded.get("name") != metric:
+        return None, f"export recorded {recorded.get('name')}"
+    if recorded.get("data_sha256") != data_sha256:
+        return None, "export recorded it on other data"
+    return float(recorded["reference"]), f"recorded at export, on the same {recorded.get('samples', '?')} samples"
 
 
 def _bounds(interval: Estimate | None) -> dict[str, float] | None:

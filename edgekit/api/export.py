@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,7 @@ def export(
     preprocess: str | None = None,
     metric: str | None = None,
     max_drop: float | None = None,
+    ignore_labels: bool = False,
     tolerance: Sequence[str] = (),
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
@@ -80,6 +82,7 @@ def export(
         preprocess: how an image folder becomes input arrays.
         metric: judges the accuracy: a name, or ``file.py:function``.
         max_drop: the largest loss of the metric that is acceptable, in the metric's unit.
+        ignore_labels: use the data as if they had no labels; else labels that nothing uses are refused.
         tolerance: parity bounds loosened by name: ``sqnr_db=15``, ``int8.sqnr_db=15``.
         inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
         dynamic: ``NAME:AXIS`` for each free dimension.
@@ -136,11 +139,13 @@ def export(
             _refuse_free_dimensions(profile, model, dynamic)
         with stages.stage("read the data"):
             dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
+        if ignore_labels:
+            dataset = dataset.without_labels()
             if data:
                 model.use_example(next(dataset.feeds()))
         dimensions = parse_ranges(ranges, model.example_dims())
         rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
-        _refuse_rules(rules, offered, dataset.has_labels)
+        _refuse_rules(rules, offered, dataset)
 
         with work_folder() as workdir:
             with stages.stage("export to ONNX"):
@@ -271,16 +276,21 @@ def _datasets(
     return checked, other.take(calibration_samples) if other else None
 
 
-def _refuse_rules(rules: Accuracy, offered: Sequence[Toolchain], has_labels: bool) -> None:
-    """Refuse a metric without its labels, and a precision without a tolerance."""
-    from ..accuracy.metric import make_metric
+def _refuse_rules(rules: Accuracy, offered: Sequence[Toolchain], dataset: Dataset) -> None:
+    """Refuse a metric without its labels, labels without their use, and a precision without a tolerance."""
+    from ..accuracy.metric import make_metric, refuse_labels
 
     for toolchain in offered:
         rules.tolerance(toolchain.candidate.precision)
-    if rules.metric is not None and make_metric(rules.metric).needs_labels and not has_labels:
+    if rules.metric is None:
+        return
+    metric = make_metric(rules.metric)
+    refuse_labels(metric, rules.metric, dataset.has_labels, dataset.spec)
+    if metric.of_reference is not None and not math.isfinite(metric.of_reference):
         raise UsageError(
-            f"metric '{rules.metric}' needs labels, and the data have none",
-            fix="Add an array 'labels' to the .npz, or use a metric against PyTorch: agreement, cosine, sqnr_db, mse.",
+            f"metric '{rules.metric}' of the model against itself is infinite, so it has no drop that could be bounded",
+            fix="State the bound itself: --tolerance sqnr_db=30, or int8.sqnr_db=30 for one precision. "
+            "(edgekit evaluate measures it)",
         )
 
 

@@ -11,7 +11,7 @@ from .options import define, input_options
 
 EXAMPLE = """
 edgekit evaluate build.edgekit --data test.npz --metric top1
-edgekit evaluate build.edgekit --data test.npz --metric cosine --source net.py:build
+edgekit evaluate build.edgekit --data unlabelled.npz --metric cosine --source net.py:build
 edgekit evaluate build.edgekit --data ./images --preprocess imagenet --metric top5 --json
 """
 
@@ -23,8 +23,10 @@ edgekit evaluate build.edgekit --data ./images --preprocess imagenet --metric to
     "--metric",
     required=True,
     metavar="M",
-    help="On labels: top1, top5, or file.py:function. Against --source: mse, cosine, sqnr_db, agreement.",
+    help="On labels: top1, top5, auc. On labels where there are any, else against --source: f1, miou, mse, mae, r2. "
+    "Against --source: agreement, cosine, sqnr_db. Or file.py:function.",
 )
+@click.option("--ignore-labels", is_flag=True, help="Use the data as if they had no labels.")
 @click.option("--source", metavar="SOURCE", help="The model it was made from, run on the same samples to compare with.")
 @input_options
 @click.option("--task", metavar="T", help="The Hugging Face task of --source, where its folder does not tell.")
@@ -37,7 +39,8 @@ edgekit evaluate build.edgekit --data ./images --preprocess imagenet --metric to
 def command(console: Console, bundle: str, data: str, metric: str, **options: Any) -> None:
     """Measure a bundle's accuracy through the target's own engine.
 
-    Compared with --source on the same samples, or else with what export recorded for the same metric.
+    Compared with --source on the same samples, or else with what export recorded, where that was for the same metric
+    on the same samples.
     """
     from ..api.evaluate import evaluate
     from ..report.bench import evaluate_text

@@ -32,8 +32,14 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
 @click.option("--data", metavar="D", help="Samples to check on: .npz, an image folder, or file.py:factory.")
 @click.option("--calibration-data", metavar="D", help="Samples to calibrate with. Default: those of --data.")
 @click.option("--preprocess", metavar="P", help="How an image folder becomes input arrays.")
-@click.option("--metric", metavar="M", help="top1, top5, mse, cosine, sqnr_db, agreement, or file.py:function.")
+@click.option(
+    "--metric",
+    metavar="M",
+    help="On labels: top1, top5, auc. On labels where there are any, else against the model: f1, miou, mse, mae, r2. "
+    "Against the model: agreement, cosine. Or file.py:function.",
+)
 @click.option("--max-drop", type=float, metavar="X", help="The largest loss of the metric that is acceptable.")
+@click.option("--ignore-labels", is_flag=True, help="Use the data as if they had no labels.")
 @click.option(
     "--tolerance",
     multiple=True,

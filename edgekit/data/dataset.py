@@ -5,6 +5,7 @@ Beside that one there is what the operating system maps in.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -92,6 +93,17 @@ class Dataset:
     def feeds(self) -> Iterator[Feeds]:
         """Each sample's feeds in order. Every call starts anew."""
         return (sample.feeds for sample in self.samples())
+
+    def without_labels(self) -> Dataset:
+        """The same samples with their labels left out."""
+        fetch = self._fetch
+
+        def bare(indices: Sequence[int]) -> Iterator[Sample]:
+            return (Sample(sample.feeds, None) for sample in fetch(indices))
+
+        other = copy.copy(self)
+        other.has_labels, other._fetch = False, bare
+        return other
 
     def take(self, count: int) -> Dataset:
         """At most ``count`` samples, evenly strided over the whole, so that ordered classes are all met.

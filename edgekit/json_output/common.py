@@ -116,6 +116,12 @@ class Metric(TypedDict):
     max_drop: float | None
     """the largest that was accepted"""
     samples: int
+    compared_with: str | None
+    """labels, or whose outputs; null: only the metric's author knows"""
+    details: dict[str, float]
+    """what the value alone does not tell, by name; {} for most metrics"""
+    data_sha256: str | None
+    """of the samples and their labels, in order"""
 
 
 class PassRecord(TypedDict):

@@ -19,11 +19,15 @@ class EvaluatedMetric(TypedDict):
     value: float | None
     """null: infinite, as the SQNR of equal outputs is"""
     reference: float | None
-    """PyTorch's; null: nobody knows it"""
+    """PyTorch's; null: nobody knows it, or it is infinite"""
     drop: float | None
     """how much worse than the reference, in the metric's unit; negative: better"""
     reference_source: str | None
     higher_is_better: bool
+    compared_with: NotRequired[str | None]
+    """labels, or whose outputs; null: only the metric's author knows"""
+    details: NotRequired[dict[str, float]]
+    """what the value alone does not tell, by name; {} for most metrics"""
     interval: Bounds | None
     """of the value; null: one sample, or all alike"""
     reference_interval: Bounds | None

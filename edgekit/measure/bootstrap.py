@@ -22,9 +22,8 @@ from .metrics import Metric
 from .statistics import Estimate
 
 CONFIDENCE = 0.95
-REPLICATES = 2000
 _SEED = 20240229  # the same samples always give the same interval
-_CHUNK = 2**22  # counts held at once
+_CHUNK = 2**22  # counts, or sums, held at once
 
 
 def metric_interval(metric: Metric, confidence: float = CONFIDENCE) -> Estimate | None:
@@ -35,7 +34,7 @@ def metric_interval(metric: Metric, confidence: float = CONFIDENCE) -> Estimate 
     if metric.is_share and len(np.unique(sums[:, 0] / sums[:, 1])) == 1 and metric.value() in (0.0, 1.0):
         slack = _slack(len(sums), confidence)
         return Estimate(1.0, 1 - slack, 1.0) if metric.value() == 1.0 else Estimate(0.0, 0.0, slack)
-    return _interval(sums, metric.of_sums, metric.value(), confidence)
+    return _interval(metric.resampled, metric.value(), metric, confidence)
 
 
 def drop_interval(metric: Metric, reference: Metric, confidence: float = CONFIDENCE) -> Estimate | None:
@@ -55,10 +54,10 @@ def drop_interval(metric: Metric, reference: Metric, confidence: float = CONFIDE
         slack = _slack(len(ours), confidence)  # of the share of samples on which the two could differ
         return Estimate(0.0, -slack, slack)
 
-    def of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return sign * (reference.of_sums(sums[..., 2:]) - metric.of_sums(sums[..., :2]))
+    def drops(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        return sign * (reference.resampled(counts) - metric.resampled(counts))
 
-    return _interval(np.hstack([ours, theirs]), of_sums, drop, confidence)
+    return _interval(drops, drop, metric, confidence)
 
 
 def _slack(n: int, confidence: float) -> float:
@@ -67,18 +66,16 @@ def _slack(n: int, confidence: float) -> float:
 
 
 def _interval(
-    sums: NDArray[np.float64],
-    of_sums: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    value: float,
-    confidence: float,
+    resampled: Callable[[NDArray[np.float64]], NDArray[np.float64]], value: float, metric: Metric, confidence: float
 ) -> Estimate | None:
-    random, n = np.random.default_rng(_SEED), len(sums)
+    random, n = np.random.default_rng(_SEED), metric.samples
     found: list[NDArray[np.float64]] = []
-    rows = max(1, _CHUNK // n)
-    for start in range(0, REPLICATES, rows):
-        size = min(rows, REPLICATES - start)
+    rows = max(1, _CHUNK // max(n, metric.contributions().shape[1]))
+    for start in range(0, metric.replicates, rows):
+        size = min(rows, metric.replicates - start)
         counts = random.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)  # [size, n]
-        found.append(of_sums(counts @ sums))
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw for which the metric is not defined is NaN
+            found.append(resampled(counts))
     drawn = np.concatenate(found)
     if not np.isfinite(drawn).all() or drawn.min() == drawn.max():
         return None

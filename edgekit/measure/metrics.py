@@ -1,4 +1,4 @@
-"""Accuracy metrics, streamed sample by sample: of each, two numbers are kept, from whose sums the metric is computed.
+"""Accuracy metrics, streamed sample by sample: of each, few numbers are kept, from whose sums the metric is computed.
 
 Each compares an engine's outputs with a label, or with the reference's outputs for the same inputs. The output looked
 at is the model's first unless the metric names another: ``top1:logits``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -25,6 +25,9 @@ MetricFunction: TypeAlias = Callable[[Outputs, Any], float]
 class Metric(ABC):
     """Add samples, then ask for the value.
 
+    Each sample leaves a few numbers, and the metric is a function of their sums: so it streams, and a draw of samples
+    is a weighted sum (`bootstrap`). A metric that is no such function overrides `value` and `resampled`.
+
     Args:
         output: name of the output to look at; '' for the first.
     """
@@ -32,17 +35,37 @@ class Metric(ABC):
     name: str = ""
     needs_labels: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
+    prefers_labels: ClassVar[bool] = False  # compares with labels where there are any, else with the reference
     is_share: ClassVar[bool] = False  # of rows that are right: 0 to 1
     higher_is_better: bool = True
+    of_reference: ClassVar[float | None] = None  # the reference's own value, where it is compared with itself
+    replicates: ClassVar[int] = 2000  # of a bootstrap; fewer where each takes long
 
     def __init__(self, output: str = "") -> None:
         self._output = output
         self._sums = array("d")
+        self._widths = array("l")
 
     @property
     def samples(self) -> int:
         """How many were added."""
-        return len(self._sums) // 2
+        return len(self._widths)
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether labels, where there are any, are what it compares with."""
+        return self.needs_labels or self.prefers_labels
+
+    def against(self, reference: str, has_labels: bool) -> str | None:
+        """What it compares with: ``labels``, or the first word of the reference's name; None: only its author knows.
+
+        Args:
+            reference: with its version: "PyTorch 2.13.0 fp32".
+            has_labels: whether the data have them.
+        """
+        if self.needs_labels or (self.prefers_labels and has_labels):
+            return "labels"
+        return reference.split(" ")[0] if self.needs_reference or self.prefers_labels else None
 
     def add(self, outputs: Outputs, label: Any = None, reference: Outputs | None = None) -> None:
         """Take one sample into account.
@@ -59,34 +82,56 @@ class Metric(ABC):
         values = self._pick(outputs)
         if self.needs_labels and label is None:
             raise DataError(f"metric '{self.name}' needs labels, and sample {self.samples} has none")
-        if self.needs_reference and reference is None:
+        if reference is None and (self.needs_reference or (self.prefers_labels and label is None)):
             raise DataError(f"metric '{self.name}' compares with the reference's outputs, and there are none")
-        self._sums.extend(self._add(values, label, np.empty(0) if reference is None else self._pick(reference)))
+        numbers = self._add(values, label, np.empty(0) if reference is None else self._pick(reference))
+        self._sums.extend(numbers)
+        self._widths.append(len(numbers))
 
     def value(self) -> float:
         """The metric over all samples added.
 
         Raises:
-            DataError: there were none.
+            DataError: there were none, or the metric is not defined for what was added.
         """
         if not self.samples:
             raise DataError(f"metric '{self.name}' was given no samples")
         return float(self.of_sums(self.contributions().sum(axis=0)))
 
+    def details(self) -> dict[str, float]:
+        """Further numbers that the value alone does not tell, by name; shares, or counts."""
+        return {}
+
     def contributions(self) -> NDArray[np.float64]:
-        """The two numbers of each sample, in the order added: [samples, 2]. The metric is `of_sums` of their sums."""
-        return np.array(self._sums, np.float64).reshape(-1, 2)
+        """The numbers of each sample, in the order added: [samples, width]. The metric is `of_sums` of their sums.
+
+        What the first samples could not know of yet (a class that came later) is 0 for them.
+        """
+        widths = np.asarray(self._widths, np.int64)
+        flat = np.array(self._sums, np.float64)
+        if len(set(self._widths)) <= 1:
+            return flat.reshape(len(widths), -1) if len(flat) else np.zeros((len(widths), 0))
+        padded = np.zeros((len(widths), widths.max()))
+        padded[np.arange(widths.max()) < widths[:, None]] = flat
+        return padded
 
     def of_sums(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The metric from sums over samples, [..., 2] → [...]: their ratio, unless a metric says otherwise."""
+        """The metric from sums over samples, [..., width] → [...]: the ratio of two, unless a metric says otherwise."""
         return np.asarray(sums[..., 0] / sums[..., 1])
 
+    def resampled(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The metric of draws with replacement: how often each sample was drawn, [draws, samples] → [draws]."""
+        return self.of_sums(counts @ self.contributions())
+
     @abstractmethod
-    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
-        """The two numbers of one sample."""
+    def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
+        """The numbers of one sample: of metrics that are a ratio, two."""
 
     def _pick(self, outputs: Outputs) -> Array:
-        name = self._output or next(iter(outputs))
+        return self._named(outputs, self._output or next(iter(outputs)))
+
+    def _named(self, outputs: Outputs, name: str) -> Array:
+        """An output's numbers, which are not NaN."""
         if name not in outputs:
             raise UsageError(
                 f"metric '{self.name}:{name}': the model has no such output", fix=suggestion(name, outputs)
@@ -94,7 +139,7 @@ class Metric(ABC):
         values = np.asarray(outputs[name])
         if values.dtype.kind in "OUST":
             raise DataError(f"metric '{self.name}' needs numbers, and output '{name}' is {describe(values)}")
-        if values.dtype.kind in "fV" and np.isnan(_as_float64(values)).any():
+        if values.dtype.kind in "fV" and np.isnan(as_float64(values)).any():
             raise DataError(f"output '{name}' holds NaN at sample {self.samples}")
         return values
 
@@ -109,8 +154,8 @@ class TopK(Metric):
     is_share = True
     k: ClassVar[int]
 
-    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
-        scores = _rows_of_scores(values, self.name)
+    def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
+        scores = rows_of_scores(values, self.name)
         labels = np.asarray(label).reshape(-1)
         if labels.dtype.kind not in "iu":
             raise DataError(f"metric '{self.name}' needs class numbers as labels, got {describe(np.asarray(label))}")
@@ -148,25 +193,14 @@ class Agreement(Metric):
 
     name = "agreement"
     needs_reference = True
+    of_reference = 1.0
     is_share = True
 
-    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
-        _refuse_other_shape(values, reference, self.name)
-        got = _rows_of_scores(values, self.name).argmax(axis=1)
-        want = _rows_of_scores(reference, self.name).argmax(axis=1)
+    def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
+        refuse_other_shape(values, reference, self.name)
+        got = rows_of_scores(values, self.name).argmax(axis=1)
+        want = rows_of_scores(reference, self.name).argmax(axis=1)
         return int((got == want).sum()), len(want)
-
-
-class MeanSquaredError(Metric):
-    """Σ (y − y_ref)² / number of elements, in the output's unit squared."""
-
-    name = "mse"
-    needs_reference = True
-    higher_is_better = False
-
-    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
-        _refuse_other_shape(values, reference, self.name)
-        return float(np.square(_as_float64(values) - _as_float64(reference)).sum()), values.size
 
 
 class Cosine(Metric):
@@ -174,11 +208,12 @@ class Cosine(Metric):
 
     name = "cosine"
     needs_reference = True
+    of_reference = 1.0
 
-    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
-        _refuse_other_shape(values, reference, self.name)
+    def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
+        refuse_other_shape(values, reference, self.name)
         rows = len(values) if values.ndim > 1 else 1
-        got, want = _as_float64(values).reshape(rows, -1), _as_float64(reference).reshape(rows, -1)
+        got, want = as_float64(values).reshape(rows, -1), as_float64(reference).reshape(rows, -1)
         norms = np.linalg.norm(got, axis=1) * np.linalg.norm(want, axis=1)
         cosines = np.where(got.any(axis=1) | want.any(axis=1), 0.0, 1.0)
         np.divide((got * want).sum(axis=1), norms, out=cosines, where=norms > 0)
@@ -190,11 +225,12 @@ class Sqnr(Metric):
 
     name = "sqnr_db"
     needs_reference = True
+    of_reference = math.inf
 
-    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
-        _refuse_other_shape(values, reference, self.name)
-        want = _as_float64(reference)
-        return float(np.square(want).sum()), float(np.square(_as_float64(values) - want).sum())
+    def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
+        refuse_other_shape(values, reference, self.name)
+        want = as_float64(reference)
+        return float(np.square(want).sum()), float(np.square(as_float64(values) - want).sum())
 
     def of_sums(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Decibels, from signal and noise; without noise infinite, even where there is no signal."""
@@ -218,6 +254,11 @@ class Mean(Metric):
         self.name = name
         self.higher_is_better = higher_is_better
 
+    @property
+    def uses_labels(self) -> bool:
+        """The function gets them; whether it looks at them nobody knows."""
+        return True
+
     def add(self, outputs: Outputs, label: Any = None, reference: Outputs | None = None) -> None:
         """Call the user's function with all the outputs.
 
@@ -232,31 +273,14 @@ class Mean(Metric):
         if not math.isfinite(number):
             raise DataError(f"metric {self.name} must return a finite number, got {result!r} at sample {self.samples}")
         self._sums.extend((number, 1.0))
+        self._widths.append(2)
 
-    def _add(self, values: Array, label: Any, reference: Array) -> tuple[float, float]:
+    def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
         raise NotImplementedError  # `add` is overridden: the function sees all outputs
 
 
-METRICS: dict[str, Callable[[str], Metric]] = {
-    kind.name: kind for kind in (Top1, Top5, MeanSquaredError, Cosine, Sqnr, Agreement)
-}
-
-
-def named_metric(text: str) -> Metric:
-    """The built-in metric ``NAME`` or ``NAME:OUTPUT``.
-
-    Raises:
-        UsageError: there is none of that name (with the nearest).
-    """
-    name, _, output = text.partition(":")
-    if name not in METRICS:
-        raise UsageError(
-            f"metric '{text}' is not known", fix=f"{suggestion(name, METRICS)} Or name your own: file.py:function"
-        )
-    return METRICS[name](output)
-
-
-def _rows_of_scores(values: Array, metric: str) -> Array:
+def rows_of_scores(values: Array, metric: str) -> Array:
+    """Scores [..., classes] → [rows, classes]."""
     if values.ndim == 0 or values.shape[-1] < 2:
         raise DataError(
             f"metric '{metric}' needs scores of at least 2 classes on the last axis, got {describe(values)}"
@@ -264,12 +288,14 @@ def _rows_of_scores(values: Array, metric: str) -> Array:
     return values.reshape(-1, values.shape[-1])
 
 
-def _refuse_other_shape(values: Array, reference: Array, metric: str) -> None:
+def refuse_other_shape(values: Array, reference: Array, metric: str) -> None:
+    """Raise DataError where an engine's output does not have the shape of the reference's."""
     if values.shape != reference.shape:
         raise DataError(
             f"metric '{metric}': the reference's output is {describe(reference)}, the engine's {describe(values)}"
         )
 
 
-def _as_float64(array: Array) -> NDArray[np.float64]:
+def as_float64(array: Array) -> NDArray[np.float64]:
+    """As float64, of bfloat16 too."""
     return np.asarray(array).astype(np.float64)

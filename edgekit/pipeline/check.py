@@ -46,8 +46,9 @@ def check(built: Built, worker: Worker) -> Check:
 
     Raises:
         EngineError: the engine fails on a sample.
+        DataError: the metric is not defined for what it answers.
     """
-    from ..accuracy.metric import make_metric
+    from ..accuracy.metric import make_metric, refuse_undefined
 
     job = built.variant.job
     accuracy, expected, precision = job.accuracy, job.expected, built.candidate.precision
@@ -71,6 +72,7 @@ def check(built: Built, worker: Worker) -> Check:
     outcome = Check(report, None, golden.result().sqnr_db, same.result() if same else None)
     if metric is None or accuracy.metric is None or expected.metric is None:
         return outcome
+    refuse_undefined(metric, accuracy.metric, "the engine")
     value, reference = metric.value(), expected.metric
     told = MetricReport(
         name=accuracy.metric,
@@ -79,5 +81,8 @@ def check(built: Built, worker: Worker) -> Check:
         drop=(reference - value) if metric.higher_is_better else (value - reference),
         max_drop=accuracy.max_drop,
         samples=len(expected),
+        compared_with=metric.against(expected.name, expected.dataset.has_labels),
+        details=metric.details(),
+        data_sha256=expected.data_sha256,
     )
     return replace(outcome, metric=told)

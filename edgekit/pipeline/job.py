@@ -16,6 +16,7 @@ from ..results import MetricReport, ParityReport, SameGraph
 from ..target.needs import StandIn
 from ..target.profile import Candidate, Target
 from ..target.toolchain import Toolchain
+from ..units import metric_details, metric_title
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -132,5 +133,9 @@ class Check:
         if not self.parity.passed:
             return "parity: " + "; ".join(self.parity.misses)
         if self.metric and self.metric.max_drop is not None and self.metric.drop > self.metric.max_drop:
-            return f"{self.metric.name} drops by {self.metric.drop:.4g}, allowed {self.metric.max_drop:g}"
+            title = metric_title(self.metric.name, self.metric.compared_with)
+            told = metric_details(self.metric.details)
+            return f"{title} drops by {self.metric.drop:.4g}, allowed {self.metric.max_drop:g}" + (
+                f" ({told})" if told else ""
+            )
         return None

@@ -20,6 +20,7 @@ from ..facts import install_on
 from ..measure.engines import installed_version
 from ..target.profile import machine
 from ..units import latency as shown
+from ..units import metric_title
 from ..version import __version__
 from .assess import Assessed, why_not_measured
 from .job import GOLDEN_SAMPLES, Built, Check
@@ -192,7 +193,8 @@ def _parity_line(picked: Assessed, built: Built, emulator: str | None) -> str:
         f"relative L2 error {parity.rel_l2:.2g} (SQNR {parity.sqnr_db:.1f} dB)."
     )
     if metric:
-        text += f" {metric.name}: {metric.value:.4f} (reference {metric.reference:.4f})."
+        title = metric_title(metric.name, metric.compared_with)
+        text += f" {title}: {metric.value:.4f} (reference {metric.reference:.4f})."
     stand_in = built.stand_in
     if stand_in is not None:
         text += f" Checked with {stand_in.runtime} {stand_in.version} on {machine()}, not in the engine itself."

@@ -173,9 +173,16 @@ def evaluate_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     lines += labelled("data", f"{result['data']}   {samples}", ink, width)
     value = "exact" if metric["value"] is None else units.metric(name, metric["value"])
     value += _bounds(name, metric.get("interval"))
-    lines += [ink.label(f"{shorten(name, 24):<12}") + ("" if len(name) < 12 else "  ") + ink.good(value)]
-    if metric["reference"] is None:
-        lines += labelled("reference", "not known: name the model with --source", ink, width)
+    more = units.metric_details(metric.get("details") or {})
+    value += f"   {more}" if more else ""
+    title = shorten(units.metric_title(name, metric.get("compared_with")), 32)
+    lines += [ink.label(f"{title:<12}") + ("" if len(title) < 12 else "  ") + ink.good(value)]
+    known = metric["reference_source"]
+    if metric["reference"] is None and known and known.endswith("same samples"):  # its SQNR to itself is infinite
+        lines += labelled("reference", known, ink, width)
+    elif metric["reference"] is None:
+        why = f" ({known})" if known else ""
+        lines += labelled("reference", f"not known{why}: name the model with --source", ink, width)
     else:
         reference = units.metric(name, metric["reference"]) + _bounds(name, metric.get("reference_interval"))
         lines += labelled("reference", f"{reference}   {metric['reference_source']}", ink, width)

@@ -96,4 +96,5 @@ def _metric(metric: Mapping[str, Any] | None) -> str:
     if not metric:
         return ""
     name = str(metric["name"])
-    return f"{name} {units.metric(name, metric['value'])} (reference {units.metric(name, metric['reference'])})"
+    title = units.metric_title(name, metric.get("compared_with"))
+    return f"{title} {units.metric(name, metric['value'])} (reference {units.metric(name, metric['reference'])})"

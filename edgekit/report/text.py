@@ -153,7 +153,10 @@ def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
     # One unit and one number of decimals for the whole column: those of the fastest.
     unit = units.time_unit(min(timed)) if timed else "ms"
     decimals = units.time_decimals(min(timed), unit) if timed else 2
-    metric = next((item.metric.name for item in result.candidates if item.metric), "")
+    metric = next(
+        (units.metric_title(item.metric.name, item.metric.compared_with) for item in result.candidates if item.metric),
+        "",
+    )
     p50 = _aligned([_p50(item, unit, decimals) for item in result.candidates])
     rows = [
         [
@@ -254,9 +257,12 @@ def _at_accuracy(pick: CandidateResult) -> str:
     value = units.metric(metric.name, metric.value)
     error = units.share_error(metric.name, metric.value, metric.samples)
     sampled = f"{f'{error} ' if error else ''}on {metric.samples} samples"
+    title = units.metric_title(metric.name, metric.compared_with)
     if metric.drop == 0:
-        return f" at the same {metric.name} ({value} {sampled})"
-    return f", {metric.name} {value} instead of {units.metric(metric.name, metric.reference)} ({sampled})"
+        return f" at the same {title} ({value} {sampled})"
+    told = units.metric_details(metric.details)
+    sampled += f"; {told}" if told else ""
+    return f", {title} {value} instead of {units.metric(metric.name, metric.reference)} ({sampled})"
 
 
 def _sentence(text: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from edgekit.accuracy.metric import make_metric
 from edgekit.api.evaluate import evaluate
 from edgekit.bundle import Bundle
+from edgekit.data.dataset import Sample
+from edgekit.data.digest import SamplesDigest
 from edgekit.errors import DataError, UsageError
+from edgekit.report.bench import evaluate_text
 
 WEIGHT = np.add.outer(np.arange(8), np.arange(3)).astype(np.float32)
 OWN = """
@@ -28,6 +32,15 @@ def broken(outputs, label):
 
 value = 3
 """
+
+
+def sha256_of(data: str) -> str:
+    """As export records it."""
+    digest = SamplesDigest()
+    with np.load(data) as arrays:
+        for x, label in zip(arrays["x"], arrays["labels"], strict=True):
+            digest.add(Sample({"x": x[None]}, np.array([label])))
+    return digest.hexdigest()
 
 
 @pytest.fixture
@@ -56,7 +69,8 @@ def own(tmp_path: Path) -> str:
 
 
 def test_top1_through_the_engine(make_bundle: Callable[..., Bundle], data: str) -> None:
-    bundle = make_bundle(changes={"metric": {"name": "top1", "reference": 0.95, "samples": 50}})
+    recorded = {"name": "top1", "reference": 0.95, "samples": 200, "data_sha256": sha256_of(data)}
+    bundle = make_bundle(changes={"metric": recorded})
     result = evaluate(bundle.path, data, "top1", threads=2)
     assert result.value == 0.9
     assert result.samples == 200
@@ -68,7 +82,8 @@ def test_top1_through_the_engine(make_bundle: Callable[..., Bundle], data: str) 
     assert [value["metric"][key] for key in told[1:]] == [None, None, 0.95, None]  # a recorded number is no pair
     assert {key: item for key, item in value["metric"].items() if key not in told} == {
         "name": "top1", "value": 0.9, "reference": 0.95, "drop": pytest.approx(0.05),
-        "reference_source": "recorded at export, on 50 samples", "higher_is_better": True,
+        "reference_source": "recorded at export, on the same 200 samples", "higher_is_better": True,
+        "compared_with": "labels", "details": {},
     }  # fmt: skip
     assert value["runtime"]["options"] == {"threads": 2}
 
@@ -81,7 +96,28 @@ def test_without_a_reference_none_is_made_up(make_bundle: Callable[..., Bundle],
     assert evaluate(other, data, "top1").reference is None
 
 
-def test_beside_the_model_itself(make_bundle: Callable[..., Bundle], data: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"samples": 100}, {"other": True}, {"old": True}])
+def test_what_was_recorded_on_other_data_is_not_compared_with(
+    make_bundle: Callable[..., Bundle], data: str, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """Fewer samples, other ones, or a bundle that does not say which it was recorded on."""
+    recorded = {"name": "top1", "reference": 0.95, "samples": 200, "data_sha256": sha256_of(data)}
+    if change.pop("old", None):
+        del recorded["data_sha256"]
+    bundle = make_bundle(changes={"metric": recorded})
+    if change.pop("other", None):
+        with np.load(data) as arrays:
+            np.savez(tmp_path / "other.npz", x=arrays["x"] + 0.001, labels=arrays["labels"])
+        data = str(tmp_path / "other.npz")
+    result = evaluate(bundle.path, data, "top1", **change)
+    assert result.reference is result.drop is None
+    told = evaluate_text(json.loads(json.dumps(result.to_json())), False, 120)
+    assert "reference   not known (export recorded it on other data): name the model with --source" in told
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """What the bundle was made of."""
     (tmp_path / "net.py").write_text(
         "import numpy as np, torch\n"
         "class Net(torch.nn.Module):\n"
@@ -94,17 +130,55 @@ def test_beside_the_model_itself(make_bundle: Callable[..., Bundle], data: str, 
         "def build(shift=0.0):\n"
         "    return Net(shift), torch.zeros(1, 8)\n"
     )
+    return str(tmp_path / "net.py") + ":build"
+
+
+def test_beside_the_model_itself(make_bundle: Callable[..., Bundle], data: str, model: str) -> None:
     bundle = make_bundle(changes={"outputs": make_bundle().manifest.outputs}, overwrite=True)
-    source = str(tmp_path / "net.py") + ":build"
-    result = evaluate(bundle, data, "top1", source=source)
+    result = evaluate(bundle, data, "top1", source=model)
     assert (result.value, result.reference, result.drop) == (0.9, 0.9, 0.0)
     assert result.reference_source is not None and result.reference_source.endswith("same samples")
 
 
-@pytest.mark.parametrize("metric", ["agreement", "cosine", "mse", "sqnr_db"])
-def test_metrics_against_pytorch_need_the_model(make_bundle: Callable[..., Bundle], data: str, metric: str) -> None:
-    with pytest.raises(UsageError, match=f"'{metric}' compares with PyTorch's outputs. Name the model with --source"):
-        evaluate(make_bundle().path, data, metric)
+@pytest.mark.parametrize("metric", ["agreement", "cosine", "sqnr_db", "mse", "f1"])
+def test_metrics_against_pytorch_need_the_model(
+    make_bundle: Callable[..., Bundle], unlabelled: str, metric: str
+) -> None:
+    with pytest.raises(
+        UsageError, match=rf"'{metric}' compares with PyTorch's outputs.*\. Name the model with --source"
+    ):
+        evaluate(make_bundle().path, unlabelled, metric)
+
+
+def test_labels_that_are_not_used(make_bundle: Callable[..., Bundle], data: str, model: str) -> None:
+    """An error, and the way out of it works."""
+    bundle = make_bundle()
+    with pytest.raises(UsageError, match=r"'agreement' does not use labels, and .*data.npz has them.*--ignore-labels"):
+        evaluate(bundle, data, "agreement", source=model)
+    assert evaluate(bundle, data, "agreement", source=model, ignore_labels=True).value == 1.0
+    assert evaluate(bundle, data, "mse", source=model, ignore_labels=True).value == pytest.approx(0, abs=1e-9)
+
+
+def test_it_is_said_what_a_metric_compares_with(make_bundle: Callable[..., Bundle], data: str, model: str) -> None:
+    def title(metric: str, **options: Any) -> str:
+        value = evaluate(make_bundle(overwrite=True), data, metric, **options).to_json()
+        return evaluate_text(json.loads(json.dumps(value)), False, 120)
+
+    assert "\nf1 to labels" in title("f1")
+    assert "\nf1 to PyTorch" in title("f1", source=model, ignore_labels=True)
+    assert "\ntop1  " in title("top1")
+
+
+def test_an_infinite_sqnr_is_told_as_what_it_is(make_bundle: Callable[..., Bundle], model: str, tmp_path: Path) -> None:
+    """PyTorch's own is infinite: no loss in decibels is told, and not that nobody knows it."""
+    np.savez(tmp_path / "few.npz", x=np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32))
+    value = evaluate(make_bundle(), str(tmp_path / "few.npz"), "sqnr_db", source=model).to_json()
+    told = evaluate_text(json.loads(json.dumps(value, allow_nan=False)), False, 120)
+    assert "sqnr_db to PyTorch" in told and "reference   PyTorch" in told and "not known" not in told
+    assert value["metric"]["drop"] is None
+    np.savez(tmp_path / "zeros.npz", x=np.zeros((5, 8), np.float32))
+    exact = evaluate(make_bundle(overwrite=True), str(tmp_path / "zeros.npz"), "sqnr_db", source=model)
+    assert exact.value == np.inf and exact.to_json()["metric"]["value"] is None
 
 
 def test_labels_that_are_missing(make_bundle: Callable[..., Bundle], unlabelled: str) -> None:

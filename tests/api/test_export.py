@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.api.evaluate import evaluate
 from edgekit.api.export import export
 from edgekit.errors import AccuracyError, EngineError, OutputError, ParityError, UsageError
 
@@ -167,8 +168,21 @@ def test_what_is_checked_in_another_engine_is_repaired_there_too(folder):
 def test_a_missed_metric_is_an_accuracy_error(folder):
     with pytest.raises(AccuracyError, match="no candidate holds mse within 0") as caught:
         export("net.py:build", data="images.npz", metric="mse", max_drop=0.0, candidates=("openvino bf16",))
-    assert "openvino bf16: mse drops by" in str(caught.value)
+    assert "openvino bf16: mse to PyTorch drops by" in str(caught.value)
     assert left_behind(folder) == []
+
+
+@pytest.mark.parametrize(("metric", "ignored", "told"), [("f1", False, "labels"), ("agreement", True, "PyTorch")])
+def test_labels_are_used_or_left_out_by_name(folder, metric, ignored, told):
+    candidates = ("onnxruntime fp32",)
+    result = export(
+        "net.py:build", data="labelled.npz", metric=metric, ignore_labels=ignored, candidates=candidates, max_time_s=0.5
+    )
+    kept = json.loads((folder / "build.edgekit" / "manifest.json").read_text())["metric"]
+    assert kept == result.pick.metric.to_json()
+    assert (kept["compared_with"], len(kept["data_sha256"])) == (told, 64)
+    assert kept["reference"] == 1.0 if ignored else kept["reference"] < 1.0
+    assert evaluate(result.bundle, "labelled.npz", metric, source="net.py:build", ignore_labels=ignored).drop == 0.0
 
 
 def test_what_is_in_the_way_is_not_overwritten_unasked(folder):
@@ -190,7 +204,10 @@ def test_what_is_in_the_way_is_not_overwritten_unasked(folder):
         ({"threads": 0}, "--threads must be 1 or more, got 0"),
         ({"samples": 0}, "--samples must be 1 or more, got 0"),
         ({"data": "labelled.npz"}, "the data have labels but no metric"),
-        ({"data": "images.npz", "metric": "top1"}, "metric 'top1' needs labels, and the data have none"),
+        ({"data": "images.npz", "metric": "top1"}, "metric 'top1' needs labels, and images.npz has none"),
+        ({"data": "labelled.npz", "metric": "agreement"}, "'agreement' does not use labels, and labelled.npz has them"),
+        ({"data": "images.npz", "metric": "sqnr_db"}, "is infinite, so it has no drop that could be bounded"),
+        ({"metric": "mse,by=2"}, "metric 'mse,by=2' has no option 'by'. It takes no options."),
         ({"max_drop": 0.1}, "--max-drop needs a metric"),
         ({"output": "nowhere/net.edgekit"}, "does not exist"),
     ],

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgekit.accuracy.metrics.regression import MeanSquaredError
 from edgekit.measure.bootstrap import drop_interval, metric_interval
-from edgekit.measure.metrics import Mean, MeanSquaredError, Metric, Sqnr, Top1
+from edgekit.measure.metrics import Mean, Metric, Sqnr, Top1
 
 
 def top1(right: np.ndarray) -> Metric:

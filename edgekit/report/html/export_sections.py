@@ -51,7 +51,7 @@ def sections(
 
 
 def _candidates(result: ExportResult) -> Markup:
-    metric = next((item.metric.name for item in result.candidates if item.metric), "")
+    metric = _metric_title(result)
     titles = ["candidate", "threads", "nodes", "size", "p50", "vs fp32", metric or "metric", "SQNR", "remark"]
     rows = [_row(item, item.name == result.chosen) for item in result.candidates]
     mark = next(number for number, item in enumerate(result.candidates) if item.name == result.chosen)
@@ -93,13 +93,13 @@ def _ordered(result: ExportResult, series: Mapping[str, Samples]) -> dict[str, S
 
 def _scatter(result: ExportResult, id: str) -> figures.Figure | None:
     """Latency against the metric; where there is none, against the signal-to-noise ratio to the reference."""
-    metric = next((item.metric.name for item in result.candidates if item.metric), None)
+    metric = _metric_title(result)
     points: list[dict[str, Any]] = []
     shown: list[list[str]] = []
     for item, latency in _timed(result):
-        if metric is not None and item.metric is not None:
-            y, text = item.metric.value, units.metric(metric, item.metric.value)
-        elif metric is None and item.parity is not None and item.parity.sqnr_db < float("inf"):
+        if item.metric is not None:
+            y, text = item.metric.value, units.metric(item.metric.name, item.metric.value)
+        elif not metric and item.parity is not None and item.parity.sqnr_db < float("inf"):
             y, text = item.parity.sqnr_db, units.decibels(item.parity.sqnr_db)
         else:
             continue
@@ -107,6 +107,12 @@ def _scatter(result: ExportResult, id: str) -> figures.Figure | None:
         points.append({"name": item.name, "p50_s": p50.value, "y": y, "picked": item.name == result.chosen})
         shown.append([item.name, units.interval(p50), text])
     return figures.scatter(f"{id}-scatter", points, metric or "SQNR (dB)", shown)
+
+
+def _metric_title(result: ExportResult) -> str:
+    """``top1``, ``mse to labels``; '' where no metric was named."""
+    found = next((item.metric for item in result.candidates if item.metric), None)
+    return units.metric_title(found.name, found.compared_with) if found else ""
 
 
 def _parity(result: ExportResult) -> Markup | None:

@@ -212,7 +212,8 @@ def _metric(value: Mapping[str, Any]) -> Markup:
     verdict = metric.get("verdict")
     return facts(
         [
-            (name, shown("value") or "exact"),
+            (units.metric_title(name, metric.get("compared_with")), shown("value") or "exact"),
+            ("of it", units.metric_details(metric.get("details") or {})),
             ("its 95 % interval", between("interval")),
             ("reference", shown("reference") and f"{shown('reference')} ({metric.get('reference_source')})"),
             ("the reference's 95 % interval", between("reference_interval")),

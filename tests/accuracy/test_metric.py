@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgekit.accuracy.metric import METRICS, make_metric, named_metric, refuse_labels, refuse_undefined
 from edgekit.contracts import Array
 from edgekit.errors import DataError, UsageError
-from edgekit.measure.metrics import METRICS, Mean, named_metric
+from edgekit.measure.metrics import Mean
 
+SIMPLE = ("top1", "top5", "mse", "cosine", "sqnr_db", "agreement")
 FLOATS = st.floats(-1e3, 1e3, width=32)
 
 
@@ -67,28 +69,78 @@ def test_cosine_of_zeros(got: list[float], want: list[float], expected: float) -
     assert value("cosine", np.array(got), reference=np.array(want)) == expected
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", SIMPLE)
 def test_streaming_equals_one_large_sample(name: str) -> None:
     random = np.random.default_rng(0)
     got, want = random.standard_normal((2, 30, 8)).astype("float32")
-    labels = random.integers(0, 8, 30)
+    labels = random.integers(0, 8, 30) if name.startswith("top") else None
     metric = named_metric(name)
     for row in range(30):
-        metric.add({"y": got[row : row + 1]}, labels[row], {"y": want[row : row + 1]})
+        metric.add({"y": got[row : row + 1]}, None if labels is None else labels[row], {"y": want[row : row + 1]})
     assert metric.samples == 30
     assert metric.value() == pytest.approx(value(name, got, label=labels, reference=want))
 
 
-def test_what_each_needs() -> None:
+def test_what_each_compares_with() -> None:
     made = {name: named_metric(name) for name in METRICS}
-    assert {name for name, metric in made.items() if metric.needs_labels} == {"top1", "top5"}
-    assert {name for name, metric in made.items() if metric.needs_reference} == {
-        "mse",
-        "cosine",
-        "sqnr_db",
-        "agreement",
+    both = {"labels", "PyTorch"}
+    found = {
+        name: {metric.against("PyTorch 2.13.0 fp32", has_labels) for has_labels in (True, False)}
+        for name, metric in made.items()
     }
-    assert {name for name, metric in made.items() if not metric.higher_is_better} == {"mse"}
+    assert {name for name, against in found.items() if against == {"labels"}} == {"top1", "top5", "auc"}
+    assert {name for name, against in found.items() if against == both} == {"mse", "mae", "r2", "f1", "miou"}
+    assert {name for name, against in found.items() if against == {"PyTorch"}} == {"cosine", "sqnr_db", "agreement"}
+    assert {name for name, metric in made.items() if not metric.higher_is_better} == {"mse", "mae"}
+    assert Mean(lambda outputs, label: 0.0, "own.py:f").against("PyTorch", True) is None
+
+
+@pytest.mark.parametrize("name", ["agreement", "cosine", "sqnr_db", "agreement:logits"])
+def test_labels_that_a_metric_does_not_use(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"'{name}' does not use labels, and d.npz has them.*--ignore-labels"):
+        refuse_labels(make_metric(name), name, True, "d.npz")
+    refuse_labels(make_metric(name), name, False, "d.npz")
+
+
+@pytest.mark.parametrize("name", ["top1", "auc", "mse", "f1", "miou"])
+def test_labels_that_it_uses(name: str) -> None:
+    refuse_labels(make_metric(name), name, True, "d.npz")
+    if name in ("top1", "auc"):
+        with pytest.raises(UsageError, match=f"metric '{name}' needs labels, and d.npz has none"):
+            refuse_labels(make_metric(name), name, False, "d.npz")
+
+
+def test_a_value_that_says_nothing() -> None:
+    exact, silent = named_metric("sqnr_db"), named_metric("sqnr_db")
+    exact.add({"y": np.ones(3)}, None, {"y": np.ones(3)})
+    refuse_undefined(exact, "sqnr_db", "the engine")  # all equal: infinite, and that says it
+    silent.add({"y": np.ones(3)}, None, {"y": np.zeros(3)})
+    with pytest.raises(DataError, match="'sqnr_db' of the engine is -inf over 1 samples"):
+        refuse_undefined(silent, "sqnr_db", "the engine")
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("mse,threshold=1", "metric 'mse,threshold=1' has no option 'threshold'. It takes no options."),
+        ("f1,treshold=1", "has no option 'treshold'. Did you mean 'threshold'?"),
+        ("f1,threshold=x", "threshold must be a number from -inf to inf, got 'x'"),
+        ("f1:y,threshold=", "'threshold=' has no value. Write threshold=VALUE."),
+        ("f1,ignore=1,ignore=2", "states 'ignore' twice"),
+        ("f1,ignore=1.5", "ignore must be a whole number"),
+        ("f1,average=mean", "average 'mean' is not known. Allowed: auto, binary, macro, micro."),
+    ],
+)
+def test_options_that_are_wrong(spec: str, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        named_metric(spec)
+    assert text in str(caught.value)
+
+
+def test_a_comma_in_an_outputs_name_is_kept() -> None:
+    metric = named_metric("mse:a,b")
+    metric.add({"z": np.zeros(2), "a,b": np.ones(2)}, np.zeros(2))
+    assert metric.value() == 1.0
 
 
 def test_the_output_is_the_first_or_the_named_one() -> None:
@@ -127,7 +179,7 @@ def test_what_cannot_be_judged(name: str, got: Array, label: object, reference: 
         value(name, got, label=label, reference=reference)
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", SIMPLE)
 def test_no_samples(name: str) -> None:
     with pytest.raises(DataError, match="was given no samples"):
         named_metric(name).value()
