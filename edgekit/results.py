@@ -69,6 +69,40 @@ class ParityReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What another evaluator says of an ONNX file, beside the one that is the reference."""
+
+    name: str  # "onnx.reference 1.23.2"
+    sqnr_db: float | None  # the reference's answers against its own, the worst output; None: it could not run
+    agrees: bool | None  # None: it could not run
+    why: str = ""  # why it could not, or what differs
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceReport:
+    """Who made the outputs that candidates are compared with, and who was asked besides."""
+
+    name: str  # "PyTorch 2.13.0 fp32", "ONNX Runtime 1.32.0 unoptimised"
+    decided_by: export.DecidedBy
+    samples: int = 0  # on which the others were asked
+    others: tuple[Opinion, ...] = ()
+    node: str | None = None  # the first at which two of them differ: "GRU 'encoder/gru'"
+
+    def to_json(self) -> export.Reference:
+        """As in `export --json`; an infinite SQNR (equal outputs) is null."""
+        return {
+            "name": self.name,
+            "decided_by": self.decided_by,
+            "samples": self.samples,
+            "evaluators": [
+                {"name": item.name, "agrees": item.agrees, "sqnr_db": finite(item.sqnr_db), "why": item.why}
+                for item in self.others
+            ],
+            "first_node_that_differs": self.node,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class MetricReport:
     """A metric through the engine beside the reference's on the same samples."""
 
@@ -178,6 +212,7 @@ class ExportResult:
     self_test: str = ""
     device: Mapping[str, Any] | None = None  # where candidates were checked and measured: `measure.here.describe`
     memory: MemoryReport | None = None  # None: the target states no limit
+    reference: ReferenceReport | None = None
     emulated: str | None = None  # what stood for the device in every check; None: the device itself
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)  # candidate → raw latencies
 
@@ -205,6 +240,7 @@ class ExportResult:
             "measured": self.measured is None,
             "not_measured_because": self.measured,
             "emulated": self.emulated,
+            "reference": self.reference.to_json() if self.reference else None,
             "memory": self.memory.to_json() if self.memory else None,
             "metric": pick.metric.to_json() if pick.metric else None,
             "calibration": None if self.calibration is None else cast("export.Calibration", dict(self.calibration)),

@@ -43,6 +43,7 @@ class ReferenceRun:
 
     Attributes:
         name: the reference's, with its version.
+        report: who else was asked for it; None: nobody told.
         metric: the metric of the reference's own outputs, in the metric's unit; None: none was named.
         data_sha256: which samples these are (`SamplesDigest`); None: no metric was named.
 
@@ -56,7 +57,7 @@ class ReferenceRun:
         self, dataset: Dataset, reference: Reference, workdir: Path, progress: Progress, metric: str | None = None
     ) -> None:
         self.dataset = dataset
-        self.name = reference.name
+        self.name, self.report = reference.name, reference.report
         meter = make_metric(metric) if metric is not None else None
         digest = SamplesDigest()
         self._kept: list[Outputs | Path] = []

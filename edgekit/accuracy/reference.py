@@ -1,29 +1,23 @@
-"""What an engine is compared with: PyTorch in float32, or for an ONNX source the ONNX reference evaluator.
+"""What an engine is compared with: PyTorch in float32; for an ONNX source, what its evaluators agree on (`agreement`).
 
-Where that evaluator, which is written for clarity, lacks an operator or is too slow, ONNX Runtime with every graph
-optimization off takes its place, and the name says so. It is never the session under test.
+It is never the session under test.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..contracts import Artifact, Feeds, Outputs
-from ..errors import EngineError, SourceError
-from ..runtimes.onnxruntime import OnnxRuntime
+from ..contracts import Feeds, Outputs
+from ..errors import EngineError, SourceError, UsageError, suggestion
+from ..results import ReferenceReport
+from .evaluators import NAMES, open_evaluator
 
 if TYPE_CHECKING:
     from ..sources.source import Source
-
-SAMPLE_LIMIT_S = 1.0
-"""The evaluator is given up where one sample takes longer: hundreds of samples are to come."""
-
 
 SMALL_S = 0.05
 """A model that takes longer on one thread keeps PyTorch's own number of threads."""
@@ -36,26 +30,39 @@ class Reference:
     Args:
         name: who computes, with its version, for the manifest: "PyTorch 2.13.0 fp32".
         run: feeds → outputs, fresh arrays.
+        report: who else was asked, and who decided; None: by hand.
     """
 
     name: str
     run: Callable[[Feeds], Outputs]
+    report: ReferenceReport | None = None
 
 
-def reference_for(source: Source) -> Reference:
+def reference_for(source: Source, samples: Sequence[Feeds] | None = None, choice: str | None = None) -> Reference:
     """The reference of a source.
 
+    Args:
+        source: the model.
+        samples: what the evaluators of an ONNX file are asked; None: its example inputs.
+        choice: the evaluator that the user trusts (``--reference``).
+
     Raises:
-        SourceError: it is an ONNX file that neither the evaluator nor ONNX Runtime can run.
+        SourceError: it is an ONNX file that no evaluator can run, or of which no two agree.
+        UsageError: ``choice`` is not known, or the source has PyTorch.
     """
+    if choice is not None and (choice not in NAMES or source.kind != "onnx"):
+        if source.kind != "onnx":
+            raise UsageError(f"--reference is for .onnx files, and {source.spec} runs in PyTorch", fix="Leave it out.")
+        raise UsageError(f"--reference '{choice}' is not known", fix=suggestion(choice, NAMES))
     if source.kind != "onnx":
         import torch
 
         name = f"PyTorch {torch.__version__.split('+')[0]} fp32"
-        return Reference(name, _on_fitting_threads(source.forward, source.example))
+        run = _on_fitting_threads(source.forward, source.example)
+        return Reference(name, run, ReferenceReport(name, "pytorch"))
     if source.path is None:
         raise SourceError(f"{source.spec} is an ONNX source without a file")
-    return onnx_reference(source.path, source.example)
+    return onnx_reference(source.path, samples or [source.example], choice)
 
 
 def _on_fitting_threads(forward: Callable[[Feeds], Outputs], example: Feeds) -> Callable[[Feeds], Outputs]:
@@ -86,78 +93,29 @@ def _on_fitting_threads(forward: Callable[[Feeds], Outputs], example: Feeds) -> 
     return (lambda feeds: run_on(1, feeds)) if alone <= 1.2 * together else forward
 
 
-def onnx_reference(path: Path, example: Feeds, *, limit_s: float = SAMPLE_LIMIT_S) -> Reference:
-    """The reference for an ONNX file, tried on ``example``.
-
-    Args:
-        path: the file; external data lies in its folder.
-        example: one sample, to find out whether the evaluator has every operator, and how long it takes.
-        limit_s: what one sample may take. It is looked at between nodes, so one slow node may exceed it.
+def onnx_reference(path: Path, samples: Sequence[Feeds], choice: str | None = None) -> Reference:
+    """The reference for an ONNX file: see `agreement.agreed`.
 
     Raises:
-        SourceError: neither the evaluator nor ONNX Runtime can run it.
+        SourceError: no evaluator can run it, or they differ and none has a majority.
     """
-    import onnx
+    from .agreement import agreed
 
-    try:
-        run = _evaluator(path, time.perf_counter() + limit_s)
-        run(example)
-    except _TooSlowError:
-        reason = f"onnx.reference needs over {limit_s:g} s a sample"
-    except Exception as error:  # noqa: BLE001 (numpy code of a hundred operators: whatever it raises, it cannot run this)
-        reason = f"onnx.reference cannot run it: {type(error).__name__}"
-    else:
-        return Reference(f"onnx.reference {onnx.__version__}", _evaluator(path, None))
-    return _unoptimised(path, example, reason)
+    evaluator, report = agreed(path, samples, choice)
+    return Reference(evaluator.title, evaluator.run, report)
 
 
-def _evaluator(path: Path, deadline: float | None) -> Callable[[Feeds], Outputs]:
-    from onnx.reference import ReferenceEvaluator
+def values_of(path: Path, feeds: Feeds) -> tuple[str, Outputs]:
+    """One run of an ONNX file that edgekit wrote, and by whom: ONNX Runtime unoptimised, else ``onnx.reference``.
 
-    evaluator: Any = ReferenceEvaluator(str(path))
-    if deadline is not None:
-        evaluator.rt_nodes_ = [_Timed(node, deadline) for node in evaluator.rt_nodes_]
-
-    def run(feeds: Feeds) -> Outputs:
-        with np.errstate(all="ignore"):  # an overflow is an answer like any other
-            found = evaluator.run(None, dict(feeds))
-        return {name: _array(value) for name, value in zip(evaluator.output_names, found, strict=True)}
-
-    return run
-
-
-def _array(value: Any) -> Any:
-    """The evaluator answers a scalar as a Python or numpy scalar; a sequence stays a list, an empty optional None."""
-    return value if isinstance(value, list) or value is None else np.array(value)
-
-
-class _TooSlowError(Exception):
-    """The deadline passed."""
-
-
-class _Timed:
-    """A node of the evaluator that does not start after the deadline."""
-
-    def __init__(self, node: Any, deadline: float) -> None:
-        self._node = node
-        self._deadline = deadline
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._node, name)
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        if time.perf_counter() > self._deadline:
-            raise _TooSlowError
-        return self._node.run(*args, **kwargs)
-
-
-def _unoptimised(path: Path, example: Feeds, reason: str) -> Reference:
-    runtime = OnnxRuntime()
-    try:
-        session = runtime.open(Artifact(path, "onnx", "fp32", (), ()), OnnxRuntime.Options(optimization="none"))
-        session.run(example)
-    except EngineError as error:
-        raise SourceError(
-            f"{path.name} has no reference to compare with", details=[reason, str(error)], fix="Check the file."
-        ) from error
-    return Reference(f"ONNX Runtime {runtime.version()} unoptimised ({reason})", session.run)
+    Raises:
+        SourceError: neither can run it.
+    """
+    reasons = []
+    for name in ("onnxruntime", "onnx.reference"):
+        try:
+            evaluator = open_evaluator(name, path)
+            return evaluator.title, evaluator.run(feeds)
+        except EngineError as error:
+            reasons.append(f"{name}: {error}")
+    raise SourceError(f"{path.name} has no reference to compare with", details=reasons, fix="Check the file.")

@@ -22,6 +22,7 @@ from ..plain import finite
 
 if TYPE_CHECKING:
     from ..accuracy.reference import Reference
+    from ..data.dataset import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def evaluate(
     refuse_labels(meter, metric, dataset.has_labels, data)
     if samples is not None:
         dataset = dataset.take(samples)
-    reference = None if source is None else _load_reference(bundle, source, inputs, dynamic, task)
+    reference = None if source is None else _load_reference(bundle, source, inputs, dynamic, task, dataset)
     use = bundle.manifest.runtime
     options = bundle.options(**({} if threads is None else {"threads": threads}))
     digest = SamplesDigest()
@@ -212,8 +213,9 @@ def evaluate(
 
 
 def _load_reference(
-    bundle: Bundle, source: Any, inputs: Sequence[str], dynamic: Sequence[str], task: str | None
+    bundle: Bundle, source: Any, inputs: Sequence[str], dynamic: Sequence[str], task: str | None, dataset: Dataset
 ) -> Reference:
+    from ..accuracy.agreement import ASKED
     from ..accuracy.reference import reference_for
     from ..sources.load import load_source
 
@@ -224,7 +226,7 @@ def _load_reference(
             f"{model.spec} is not the model of '{bundle.path}': its inputs are {', '.join(theirs)}, "
             f"the bundle's {', '.join(ours)}"
         )
-    return reference_for(model)
+    return reference_for(model, list(dataset.take(ASKED).feeds()))
 
 
 def _recorded(bundle: Bundle, metric: str, data_sha256: str) -> tuple[float | None, str | None]:

@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..graph import count_nodes
 from ..pipeline.assess import Assessed, assess, confirm, why_not_measured
+from ..pipeline.blame import blaming
 from ..pipeline.job import Job, Variant
 from ..pipeline.site import site_for
 from ..pipeline.stages import run_passes, to_graph
@@ -60,6 +61,7 @@ def export(
     dynamic: Sequence[str] = (),
     ranges: Sequence[str] = (),
     task: str | None = None,
+    reference: str | None = None,
     threads: int | None = None,
     candidates: Sequence[str] = (),
     allow_fallback: Sequence[str] = (),
@@ -88,6 +90,8 @@ def export(
         dynamic: ``NAME:AXIS`` for each free dimension.
         ranges: ``DIM=MIN..OPT..MAX``, the sizes of a free dimension, for engines that plan for them.
         task: the Hugging Face task, where the directory does not tell.
+        reference: what says what an ``.onnx`` file computes: ``onnx.reference``, ``onnxruntime`` or ``openvino``; None:
+            what two of them agree on.
         threads: fixes the number of threads; None: the fastest, measured.
         candidates: only these of the target's candidates.
         allow_fallback: operators, by the engine's names of them, that may run elsewhere than on the target's device.
@@ -108,6 +112,7 @@ def export(
         TakenError: another made ``output`` while this ran; the bundle is kept beside it, and ``result`` tells of it.
         EngineError: no engine of the target, or what its exporter needs, is installed; or the device is unreachable.
     """
+    from ..accuracy.agreement import ASKED
     from ..accuracy.expected import ReferenceRun
     from ..accuracy.reference import reference_for
     from ..analysis.cost import analyze
@@ -151,8 +156,10 @@ def export(
             with stages.stage("export to ONNX"):
                 graph = to_graph(model, profile.export.opset)
                 exported_nodes = count_nodes(graph)
-            with stages.stage("run the reference"):
-                expected = ReferenceRun(dataset, reference_for(model), workdir, stages, rules.metric)
+            with stages.stage("run the reference"), blaming(dataset.made_up):
+                asked = list(dataset.take(ASKED).feeds()) if model.kind == "onnx" else None
+                trusted = reference_for(model, asked, reference)
+                expected = ReferenceRun(dataset, trusted, workdir, stages, rules.metric)
             allowed = frozenset(allow_fallback)
             job = Job(profile, expected, calibration, rules, site, workdir, stages, allowed, dimensions)
             with stages.stage("run the passes"):
@@ -163,7 +170,7 @@ def export(
                 with stages.stage(f"candidate {toolchain.candidate.name}"):
                     assessed.append(assess(toolchain, variant, threads))
             if not any(item.passed for item in assessed):
-                with stages.stage("find where it diverges"):
+                with stages.stage("find where it diverges"), blaming(dataset.made_up):
                     _raise_why(assessed, job)
             with stages.stage("measure"):
                 finalists, baseline = _measure(assessed, job, max_time_s)
@@ -183,6 +190,7 @@ def export(
             placement=dict(picked.placement or {}),
             measured=why_not_measured(picked),
             memory=_memory(picked, job),
+            reference=expected.report,
             calibration=_calibration(calibration, calibration_data is None),
             stages=tuple(stages.seconds),
             opset=profile.export.opset,

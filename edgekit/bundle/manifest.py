@@ -74,6 +74,11 @@ class Manifest:
     checked_with: Substitute | None = None  # None: the engine itself
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
+    @property
+    def reference(self) -> str:
+        """Who made the golden outputs: "PyTorch 2.13.0 fp32"."""
+        return str(self.parity.get("reference") or "the reference")
+
     def dumps(self) -> bytes:
         """The bytes of manifest.json; equal manifests give equal bytes.
 

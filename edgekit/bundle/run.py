@@ -1,6 +1,6 @@
 """Check, measure and run the model of this folder. Needs Python 3.10, numpy and the model's engine; nothing else.
 
-    python run.py                       self-test: the golden inputs against PyTorch's outputs for them
+    python run.py                       self-test: the golden inputs against the reference's outputs for them
     python run.py test --substitute     the same in the runtime that checked it where its engine could not run
     python run.py bench                 latency on this machine (--json, --threads, --seconds, --processes)
     python run.py worker                serve a host over standard input and output
@@ -51,7 +51,7 @@ def main() -> int:
     """The command line. Returns the exit code: 0 passed, 4 self-test missed, 6 engine missing, 7 bundle damaged."""
     parser = argparse.ArgumentParser(prog="run.py", description="Check, measure and run the model of this folder.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    test = commands.add_parser("test", help="compare with PyTorch on the golden inputs (default)")
+    test = commands.add_parser("test", help="compare with the reference on the golden inputs (default)")
     test.add_argument("--substitute", action="store_true", help="in the runtime that stood in for the engine at export")
     bench = commands.add_parser("bench", help="measure the latency on this machine")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
@@ -82,6 +82,7 @@ def _self_test(substitute: bool) -> int:
     with _floor("bundle").open_bundle(HERE) as bundle:
         result = bundle.self_test(substitute=substitute)
         use, other = bundle.manifest.runtime, bundle.manifest.checked_with
+        reference = bundle.manifest.reference
     engine = f"{use.name} {result.engine_version}"
     if substitute:
         engine = f"{other.name} {result.engine_version}, in place of {use.name}"
@@ -91,7 +92,8 @@ def _self_test(substitute: bool) -> int:
         print(f"self-test FAILED on {engine}: {'; '.join(result.misses)}")
         return 4
     parity = result.parity
-    print(f"self-test passed on {engine}: {parity.samples} golden inputs, SQNR {parity.sqnr_db:.1f} dB to PyTorch")
+    found = f"SQNR {parity.sqnr_db:.1f} dB to {reference}"
+    print(f"self-test passed on {engine}: {parity.samples} golden inputs, {found}")
     return 0
 
 

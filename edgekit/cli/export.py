@@ -49,6 +49,11 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
 @input_options
 @range_option
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
+@click.option(
+    "--reference",
+    type=click.Choice(["onnx.reference", "onnxruntime", "openvino"]),
+    help="What says what an .onnx file computes. Default: what two of them agree on.",
+)
 @click.option("--threads", type=int, metavar="N", help="Fix the number of threads. Default: the fastest, measured.")
 @click.option(
     "--candidate", "candidates", multiple=True, metavar="NAME", help="Only this candidate. Repeat for several."

@@ -69,6 +69,32 @@ class Memory(TypedDict):
     """why the peak is not known; null: it is, and within the limit"""
 
 
+DecidedBy = Literal["pytorch", "agreement", "majority", "option", "alone"]
+
+
+class Evaluator(TypedDict):
+    """What another evaluator of an ONNX file says."""
+
+    name: str
+    agrees: bool | None
+    """null: it could not run the file"""
+    sqnr_db: float | None
+    """between its answers and the reference's, the worst output; null: equal, or it could not run"""
+    why: str
+
+
+class Reference(TypedDict):
+    """What the candidates are compared with, and who decided that."""
+
+    name: str
+    decided_by: DecidedBy
+    """of an .onnx file: evaluators that share no code agree; two of three do; --reference; or no second one runs it"""
+    samples: int
+    """on which the others were asked"""
+    evaluators: list[Evaluator]
+    first_node_that_differs: str | None
+
+
 class Calibration(TypedDict):
     """What int8 took its ranges from."""
 
@@ -125,6 +151,8 @@ class Export(TypedDict):
     not_measured_because: str | None
     emulated: str | None
     """what stood for the device in every check; null: the device itself"""
+    reference: Reference | None
+    """null: made by an older edgekit"""
     memory: Memory | None
     """null: the target states no limit"""
     metric: Metric | None

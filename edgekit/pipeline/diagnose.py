@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import plugins
-from ..accuracy.divergence import Divergence, first_divergence
-from ..contracts import Feeds, options_from
+from ..accuracy.divergence import first_divergence
+from ..accuracy.walk import Divergence
+from ..contracts import Feeds, Outputs, options_from
 from ..errors import EdgekitError
 from .check import checked_form
 from .job import Built
@@ -16,7 +17,7 @@ SAMPLES = 8
 """Samples to look for one that misses: not every sample need overflow."""
 
 
-def diverging_layer(built: Built, feeds: Feeds) -> Divergence | None:
+def diverging_layer(built: Built, feeds: Feeds, expected: Outputs) -> Divergence | None:
     """The first layer of a candidate that is farther from PyTorch than its precision allows, on one sample; or None.
 
     Raises:
@@ -30,7 +31,7 @@ def diverging_layer(built: Built, feeds: Feeds) -> Divergence | None:
     runtime = plugins.load("runtimes", name)()
     options = options_from(runtime.Options, table_there, f"session options of candidate '{candidate.name}'")
     tolerance = job.accuracy.tolerance(candidate.precision)
-    return first_divergence(variant.source, variant.graph, artifact, runtime, options, feeds, tolerance)
+    return first_divergence(variant.source, variant.graph, artifact, runtime, options, feeds, tolerance, expected)
 
 
 def divergence_lines(built: Built) -> list[str]:
@@ -42,7 +43,7 @@ def divergence_lines(built: Built) -> list[str]:
     samples = built.variant.job.expected.first(SAMPLES)
     try:
         for sample in samples:
-            found = diverging_layer(built, sample.feeds)
+            found = diverging_layer(built, sample.feeds, sample.expected)
             if found is not None:
                 return [f"{candidate.name}, {found}"]
     except EdgekitError as error:

@@ -18,6 +18,7 @@ from ..contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, opt
 from ..errors import TakenError
 from ..facts import install_on
 from ..measure.engines import installed_version
+from ..results import ReferenceReport
 from ..target.profile import machine
 from ..units import latency as shown
 from ..units import metric_title
@@ -100,7 +101,12 @@ def pack_bundle(
         parity={**parity.to_json(), **_emulated(outcome, emulator)},
         metric=outcome.metric.to_json() if outcome.metric else None,
         passes=built.records if toolchain.takes_program else (*shared_passes, *built.records),
-        source={**variant.source.to_json(), "candidate": picked.candidate.name, "export": dict(built.info)},
+        source={
+            **variant.source.to_json(),
+            "candidate": picked.candidate.name,
+            "export": dict(built.info),
+            **_reference(job.expected.report),
+        },
         calibration={"data": job.calibration.spec, "samples": len(job.calibration)} if job.calibration else None,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -175,6 +181,11 @@ def _as_sqnr_db(tolerance: Tolerance) -> float:
     if tolerance.rel_l2 is not None:
         bounds.append(-20 * log10(tolerance.rel_l2) if tolerance.rel_l2 > 0 else inf)
     return min(bounds, default=inf)
+
+
+def _reference(report: ReferenceReport | None) -> dict[str, Any]:
+    """Who made the reference's outputs, and who was asked besides."""
+    return {"reference": report.to_json()} if report else {}
 
 
 def _emulated(outcome: Check, emulator: str | None) -> dict[str, Any]:

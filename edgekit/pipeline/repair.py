@@ -148,8 +148,8 @@ class OverflowRepair:
         """The first node of the candidate's own run whose output is not finite though its inputs are."""
         if not self.variant.job.site.is_here:  # the walk opens the engine on this machine
             return None
-        for feeds in self._samples():
-            found = diverging_layer(failed, feeds)
+        for sample in self.variant.job.expected.first(SAMPLES):
+            found = diverging_layer(failed, sample.feeds, sample.expected)
             if found is None or np.isfinite(found.rel_l2) or not found.node or found.node in self._kept:
                 continue
             self._kept |= {node.name or "": module_path(node) for node in self._around(found.node)}

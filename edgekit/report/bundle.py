@@ -37,7 +37,7 @@ def self_test_text(test: SelfTest, manifest: Manifest) -> str:
     bound = tolerance_text(manifest.golden_tolerance)
     samples = test.parity.samples
     inputs = f"{samples} golden input{'s' if samples != 1 else ''}"
-    return f"self-test {verdict} on {engine}: {found} to PyTorch on {inputs}; tolerance {bound}"
+    return f"self-test {verdict} on {engine}: {found} to {manifest.reference} on {inputs}; tolerance {bound}"
 
 
 def outputs_text(outputs: Outputs, samples: int, path: str | None) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import units
 from ..accuracy.same_graph import same_graph_text
 from ..contracts import PassRecord, Tolerance
-from ..results import CandidateResult, ExportResult, MemoryReport, ParityReport
+from ..results import CandidateResult, ExportResult, MemoryReport, Opinion, ParityReport, ReferenceReport
 from .layout import Ink, columns, labelled, shorten, wrap
 
 _NAMES_SHOWN = 3
@@ -37,6 +38,8 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     if result.memory is not None:
         lines += labelled("memory", memory_text(result.memory), ink, width)
     lines += _kept_float(result.pick, ink, width)
+    if result.reference is not None and result.reference.decided_by != "pytorch":
+        lines += labelled("reference", reference_line(result.reference), ink, width)
     if result.pick.parity:
         lines += labelled("parity", parity_line(result.pick.parity), ink, width)
     if len(result.placement) > 1:
@@ -84,6 +87,24 @@ def parity_line(parity: ParityReport) -> str:
     errors = f"max abs {units.number(parity.max_abs)}, rel L2 {units.number(parity.rel_l2)}"
     found = f"{units.decibels(parity.sqnr_db)}, {errors} on {samples}"
     return f"{parity.reference} → bundle: {found}; tolerance {tolerance_text(parity.tolerance)}"
+
+
+def reference_line(reference: ReferenceReport) -> str:
+    """``ONNX Runtime 1.32.0 unoptimised: onnx.reference 1.23.2 agrees (128 dB on 8 samples)``."""
+    how = {"majority": ", by majority", "option": ", as --reference says", "alone": ", which nothing else confirms"}
+    samples = f"{reference.samples} sample{'s' if reference.samples != 1 else ''}"
+    said = [_opinion(item, samples, reference.node) for item in reference.others]
+    return f"{reference.name}{how.get(reference.decided_by, '')}" + (f": {'; '.join(said)}" if said else "")
+
+
+def _opinion(item: Opinion, samples: str, node: str | None) -> str:
+    if item.agrees is None:
+        return f"{item.name} cannot run it ({item.why})"
+    known = item.sqnr_db is not None and item.sqnr_db > -math.inf
+    found = f"{units.decibels(item.sqnr_db)} on {samples}" if known and item.sqnr_db is not None else item.why
+    if item.agrees:
+        return f"{item.name} agrees ({found})"
+    return f"{item.name} differs ({found})" + (f", first at {node}" if node else "")
 
 
 def placement_text(placement: Mapping[str, int]) -> str:
@@ -252,7 +273,7 @@ def conclusion(result: ExportResult) -> str:
 
 def _at_accuracy(pick: CandidateResult) -> str:
     if pick.metric is None:
-        return f", at {units.decibels(pick.parity.sqnr_db)} to PyTorch" if pick.parity else ""
+        return f", at {units.decibels(pick.parity.sqnr_db)} to {pick.parity.reference}" if pick.parity else ""
     metric = pick.metric
     value = units.metric(metric.name, metric.value)
     error = units.share_error(metric.name, metric.value, metric.samples)

@@ -10,7 +10,16 @@ from typing import Any
 from ..contracts import PassRecord, Tolerance
 from ..errors import DataError
 from ..measure.statistics import Estimate
-from ..results import CandidateResult, ExportResult, Latency, MemoryReport, MetricReport, ParityReport
+from ..results import (
+    CandidateResult,
+    ExportResult,
+    Latency,
+    MemoryReport,
+    MetricReport,
+    Opinion,
+    ParityReport,
+    ReferenceReport,
+)
 
 
 def export_result(value: Mapping[str, Any]) -> ExportResult:
@@ -45,6 +54,7 @@ def _export(value: Mapping[str, Any]) -> ExportResult:
         self_test=value["self_test"],
         device=value.get("device"),
         memory=_memory(value.get("memory")),
+        reference=_reference(value.get("reference")),
     )
 
 
@@ -52,6 +62,22 @@ def _memory(item: Mapping[str, Any] | None) -> MemoryReport | None:
     if item is None:
         return None
     return MemoryReport(item["limit_bytes"], item["peak_rss_bytes"], item["not_checked_because"])
+
+
+def _reference(item: Mapping[str, Any] | None) -> ReferenceReport | None:
+    """Results of an older edgekit have none."""
+    if item is None:
+        return None
+    others = tuple(
+        Opinion(
+            other["name"],
+            _number(other["sqnr_db"]) if other["agrees"] else other["sqnr_db"],  # null of equal outputs: infinite
+            other["agrees"],
+            other["why"],
+        )
+        for other in item["evaluators"]
+    )
+    return ReferenceReport(item["name"], item["decided_by"], item["samples"], others, item["first_node_that_differs"])
 
 
 def _candidate(item: Mapping[str, Any]) -> CandidateResult:

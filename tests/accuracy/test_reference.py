@@ -9,7 +9,7 @@ import torch
 from onnx import helper
 
 from edgekit.accuracy.reference import onnx_reference, reference_for
-from edgekit.errors import SourceError
+from edgekit.errors import SourceError, UsageError
 from edgekit.sources.load import load_source
 
 
@@ -35,34 +35,36 @@ def test_pytorch() -> None:
     np.testing.assert_array_equal(got, module(torch.from_numpy(x)).detach().numpy())
 
 
-def test_onnx(tmp_path: Path) -> None:
+def test_of_a_file_it_is_what_two_evaluators_agree_on(tmp_path: Path) -> None:
     source = load_source(str(save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])])))
     reference = reference_for(source)
-    assert reference.name == f"onnx.reference {onnx.__version__}"
-    assert reference.run(FEEDS)["y"].tolist() == [0.0, 4.0]
-
-
-def test_an_operator_that_the_evaluator_lacks(tmp_path: Path) -> None:
-    path = save(
-        tmp_path / "m.onnx", [helper.make_node("QuickGelu", ["x"], ["y"], domain="com.microsoft")], "com.microsoft"
-    )
-    reference = onnx_reference(path, FEEDS)
     assert reference.name.startswith("ONNX Runtime ")
-    assert "unoptimised (onnx.reference cannot run it: " in reference.name
-    expected = FEEDS["x"] / (1 + np.exp(-1.702 * FEEDS["x"]))  # x·σ(αx), α = 1.702
-    np.testing.assert_allclose(reference.run(FEEDS)["y"], expected, rtol=1e-5)
-
-
-def test_an_evaluator_that_is_too_slow(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])])
-    reference = onnx_reference(path, FEEDS, limit_s=0.0)
-    assert reference.name.endswith("unoptimised (onnx.reference needs over 0 s a sample)")
     assert reference.run(FEEDS)["y"].tolist() == [0.0, 4.0]
+    assert reference.report is not None
+    (other,) = reference.report.others
+    assert (reference.report.decided_by, other.name, other.agrees) == (
+        "agreement",
+        f"onnx.reference {onnx.__version__}",
+        True,
+    )
+
+
+def test_the_user_decides(tmp_path: Path) -> None:
+    source = load_source(str(save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])])))
+    reference = reference_for(source, choice="openvino")
+    assert reference.name.startswith("OpenVINO ")
+    assert reference.report is not None and reference.report.decided_by == "option"
+    assert [item.agrees for item in reference.report.others] == [True, True]
+    with pytest.raises(UsageError, match="--reference 'openvin' is not known"):
+        reference_for(source, choice="openvin")
+    torch_source = load_source((torch.nn.Linear(2, 3).eval(), (torch.zeros(1, 2),)))
+    with pytest.raises(UsageError, match=r"--reference is for \.onnx files"):
+        reference_for(torch_source, choice="openvino")
 
 
 def test_a_file_that_nothing_runs(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [helper.make_node("NoSuchOp", ["x"], ["y"])])
     with pytest.raises(SourceError, match=r"m\.onnx has no reference to compare with") as raised:
-        onnx_reference(path, FEEDS)
+        onnx_reference(path, [FEEDS])
     assert "onnx.reference cannot run it" in raised.value.details[0]
     assert "NoSuchOp" in raised.value.details[1]

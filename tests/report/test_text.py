@@ -219,7 +219,10 @@ def test_conclusion_tells_the_gain_and_the_accuracy() -> None:
     assert against(latency(0.0006, 1e-5), metric=dropped) == (
         "2.8x faster than openvino fp32, top1 98.33 % instead of 98.44 % (±0.9 on 899 samples)."
     )
-    assert against(latency(0.0006, 1e-5), metric=None) == "2.8x faster than openvino fp32, at 34 dB to PyTorch."
+    assert (
+        against(latency(0.0006, 1e-5), metric=None)
+        == "2.8x faster than openvino fp32, at 34 dB to PyTorch 2.13.0 fp32."
+    )
 
 
 def test_conclusion_claims_nothing_where_the_intervals_overlap() -> None:

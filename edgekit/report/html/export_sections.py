@@ -9,7 +9,7 @@ from ... import units
 from ...measure.statistics import Samples
 from ...results import CandidateResult, ExportResult, Latency
 from ...results_store.exports import export_result
-from ..text import memory_text, parity_line, source_line
+from ..text import memory_text, parity_line, reference_line, source_line
 from . import figures
 from .markup import Child, Markup, el, facts, table
 
@@ -124,7 +124,9 @@ def _parity(result: ExportResult) -> Markup | None:
         for name, row in parity.outputs.items()
     ]
     listed = table("The pick, output by output", ["output", "SQNR", "max abs", "rel L2"], rows, numeric=(1, 2, 3))
-    return el("div", el("p", parity_line(parity)), listed if rows else None)
+    asked = result.reference if result.reference and result.reference.decided_by != "pytorch" else None
+    who = el("p", f"Reference: {reference_line(asked)}.") if asked else None
+    return el("div", el("p", parity_line(parity)), who, listed if rows else None)
 
 
 def _kept_float(result: ExportResult) -> Markup | None:
