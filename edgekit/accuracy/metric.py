@@ -10,8 +10,11 @@ from typing import Any
 from ..contracts import Outputs
 from ..errors import DataError, EdgekitError, UsageError, suggestion
 from ..measure.metrics import Agreement, Cosine, Mean, Metric, Sqnr, Top1, Top5
+from .metrics.average_precision import MeanAveragePrecision
 from .metrics.classification import F1, Auc
+from .metrics.detection import DetectionsKept
 from .metrics.options import Options, split
+from .metrics.recognition import WordErrorRate
 from .metrics.regression import R2, MeanAbsoluteError, MeanSquaredError
 from .metrics.segmentation import MeanIoU
 
@@ -26,7 +29,7 @@ METRICS: dict[str, Callable[[str, Options], Metric]] = {
         kind.name: _plain(kind)
         for kind in (Top1, Top5, Auc, MeanSquaredError, MeanAbsoluteError, R2, Cosine, Sqnr, Agreement)
     },
-    **{kind.name: kind for kind in (F1, MeanIoU)},
+    **{kind.name: kind for kind in (F1, MeanIoU, DetectionsKept, MeanAveragePrecision, WordErrorRate)},
 }
 
 

@@ -23,8 +23,8 @@ edgekit evaluate build.edgekit --data ./images --preprocess imagenet --metric to
     "--metric",
     required=True,
     metavar="M",
-    help="On labels: top1, top5, auc. On labels where there are any, else against --source: f1, miou, mse, mae, r2. "
-    "Against --source: agreement, cosine, sqnr_db. Or file.py:function.",
+    help="On labels: top1, top5, auc, map. On labels where there are any, else against --source: f1, miou, mse, mae, "
+    "r2, wer. Against --source: agreement, cosine, sqnr_db, detections. Or file.py:function.",
 )
 @click.option("--ignore-labels", is_flag=True, help="Use the data as if they had no labels.")
 @click.option("--source", metavar="SOURCE", help="The model it was made from, run on the same samples to compare with.")

@@ -35,8 +35,8 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
 @click.option(
     "--metric",
     metavar="M",
-    help="On labels: top1, top5, auc. On labels where there are any, else against the model: f1, miou, mse, mae, r2. "
-    "Against the model: agreement, cosine. Or file.py:function.",
+    help="On labels: top1, top5, auc, map. On labels where there are any, else against the model: f1, miou, mse, mae, "
+    "r2, wer. Against the model: agreement, cosine, detections. Or file.py:function.",
 )
 @click.option("--max-drop", type=float, metavar="X", help="The largest loss of the metric that is acceptable.")
 @click.option("--ignore-labels", is_flag=True, help="Use the data as if they had no labels.")

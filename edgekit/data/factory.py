@@ -108,11 +108,13 @@ def _sample(item: object, inputs: tuple[TensorSpec, ...], where: str) -> tuple[S
 
 
 def as_label(value: object, where: str) -> Array:
-    """A label as an array of one axis at least: 3 → [3].
+    """A label as an array of one axis at least: 3 → [3]; texts stay texts.
 
     Raises:
-        DataError: it is no number and no array of numbers, or holds NaN.
+        DataError: it is no number, no text and no array of them, or holds NaN.
     """
+    if isinstance(value, str) or (isinstance(value, (list, tuple)) and value and isinstance(value[0], str)):
+        return np.atleast_1d(np.asarray(value, np.str_))
     label = np.atleast_1d(fit.as_array(value, "label", where))
     fit.check_finite(label, "label", where)
     return label

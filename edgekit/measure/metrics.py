@@ -80,11 +80,17 @@ class Metric(ABC):
             UsageError: there is no output of the name the metric states.
         """
         values = self._pick(outputs)
+        self._require(label, reference)
+        self._keep(self._add(values, label, np.empty(0) if reference is None else self._pick(reference)))
+
+    def _require(self, label: Any, reference: Outputs | None) -> None:
+        """Raise DataError where what it compares with is not there."""
         if self.needs_labels and label is None:
             raise DataError(f"metric '{self.name}' needs labels, and sample {self.samples} has none")
         if reference is None and (self.needs_reference or (self.prefers_labels and label is None)):
             raise DataError(f"metric '{self.name}' compares with the reference's outputs, and there are none")
-        numbers = self._add(values, label, np.empty(0) if reference is None else self._pick(reference))
+
+    def _keep(self, numbers: Sequence[float]) -> None:
         self._sums.extend(numbers)
         self._widths.append(len(numbers))
 
@@ -272,8 +278,7 @@ class Mean(Metric):
             number = math.nan
         if not math.isfinite(number):
             raise DataError(f"metric {self.name} must return a finite number, got {result!r} at sample {self.samples}")
-        self._sums.extend((number, 1.0))
-        self._widths.append(2)
+        self._keep((number, 1.0))
 
     def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
         raise NotImplementedError  # `add` is overridden: the function sees all outputs

@@ -136,6 +136,6 @@ class Check:
             title = metric_title(self.metric.name, self.metric.compared_with)
             told = metric_details(self.metric.details)
             return f"{title} drops by {self.metric.drop:.4g}, allowed {self.metric.max_drop:g}" + (
-                f" ({told})" if told else ""
+                f": {told}" if told else ""
             )
         return None

@@ -82,16 +82,18 @@ def test_streaming_equals_one_large_sample(name: str) -> None:
 
 
 def test_what_each_compares_with() -> None:
-    made = {name: named_metric(name) for name in METRICS}
+    boxes = ",layout=xyxy-scores"
+    made = {name: named_metric(name + (boxes if name in ("detections", "map") else "")) for name in METRICS}
     both = {"labels", "PyTorch"}
     found = {
         name: {metric.against("PyTorch 2.13.0 fp32", has_labels) for has_labels in (True, False)}
         for name, metric in made.items()
     }
-    assert {name for name, against in found.items() if against == {"labels"}} == {"top1", "top5", "auc"}
-    assert {name for name, against in found.items() if against == both} == {"mse", "mae", "r2", "f1", "miou"}
-    assert {name for name, against in found.items() if against == {"PyTorch"}} == {"cosine", "sqnr_db", "agreement"}
-    assert {name for name, metric in made.items() if not metric.higher_is_better} == {"mse", "mae"}
+    assert {name for name, against in found.items() if against == {"labels"}} == {"top1", "top5", "auc", "map"}
+    assert {name for name, against in found.items() if against == both} == {"mse", "mae", "r2", "f1", "miou", "wer"}
+    alone = {name for name, against in found.items() if against == {"PyTorch"}}
+    assert alone == {"cosine", "sqnr_db", "agreement", "detections"}
+    assert {name for name, metric in made.items() if not metric.higher_is_better} == {"mse", "mae", "wer"}
     assert Mean(lambda outputs, label: 0.0, "own.py:f").against("PyTorch", True) is None
 
 

@@ -22,7 +22,7 @@ class Options:
     """
 
     def __init__(self, metric: str, texts: Sequence[str] = ()) -> None:
-        self._metric = metric
+        self.metric = metric
         self._given: dict[str, str] = {}
         self._known: list[str] = []
         for text in texts:
@@ -46,7 +46,7 @@ class Options:
         """
         value = self.text(key, default)
         if value not in allowed:
-            raise UsageError(f"metric '{self._metric}': {key} '{value}' is not known", fix=suggestion(value, allowed))
+            raise UsageError(f"metric '{self.metric}': {key} '{value}' is not known", fix=suggestion(value, allowed))
         return value
 
     def number(self, key: str, default: float | None, low: float, high: float) -> float | None:
@@ -63,8 +63,13 @@ class Options:
         except ValueError:
             number = float("nan")
         if not low <= number <= high:
-            raise UsageError(f"metric '{self._metric}': {key} must be a number from {low:g} to {high:g}, got '{value}'")
+            raise UsageError(f"metric '{self.metric}': {key} must be a number from {low:g} to {high:g}, got '{value}'")
         return number
+
+    def real(self, key: str, default: float, low: float, high: float) -> float:
+        """As `number`, with a default."""
+        found = self.number(key, default, low, high)
+        return default if found is None else found
 
     def whole(self, key: str, default: int | None, low: int) -> int | None:
         """A whole number, ``low`` or more.
@@ -76,7 +81,7 @@ class Options:
         if not value:
             return default
         if not re.fullmatch(r"-?\d+", value) or int(value) < low:
-            raise UsageError(f"metric '{self._metric}': {key} must be a whole number from {low}, got '{value}'")
+            raise UsageError(f"metric '{self.metric}': {key} must be a whole number from {low}, got '{value}'")
         return int(value)
 
     def done(self) -> None:
@@ -84,7 +89,7 @@ class Options:
         for key in self._given:
             if key not in self._known:
                 fix = suggestion(key, self._known) if self._known else "It takes no options."
-                raise UsageError(f"metric '{self._metric}' has no option '{key}'", fix=fix)
+                raise UsageError(f"metric '{self.metric}' has no option '{key}'", fix=fix)
 
 
 def split(spec: str) -> tuple[str, str, list[str]]:
