@@ -165,6 +165,7 @@ class CandidateResult:
     passes: tuple[PassRecord, ...] = ()
     kept_float: tuple[str, ...] = ()  # nodes left in floating point to hold the accuracy
     rejected: str | None = None  # why it cannot be picked; None: it could be
+    withheld: str | None = None  # why it must not be picked though it passed ("not checked on real data: --data")
     note: str | None = None  # what else is worth knowing ("slower than fp32")
     checked_with: str | None = None  # the runtime that checked it in place of its own; None: its own did
     peak_rss_bytes: int | None = None  # of a process that runs it; None: the target has no limit, or not known
@@ -184,6 +185,7 @@ class CandidateResult:
             "same_graph": self.same_graph.to_json() if self.same_graph else None,
             "kept_float": list(self.kept_float),
             "rejected": self.rejected,
+            "withheld": self.withheld,
             "note": self.note,
             "checked_with": self.checked_with,
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -213,6 +215,7 @@ class ExportResult:
     device: Mapping[str, Any] | None = None  # where candidates were checked and measured: `measure.here.describe`
     memory: MemoryReport | None = None  # None: the target states no limit
     reference: ReferenceReport | None = None
+    unverified: str | None = None  # what the pick was not checked on, and ships all the same; None: nothing is missing
     emulated: str | None = None  # what stood for the device in every check; None: the device itself
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)  # candidate → raw latencies
 
@@ -239,6 +242,7 @@ class ExportResult:
             "device": cast("common.Device", dict(self.device)) if self.device is not None else None,
             "measured": self.measured is None,
             "not_measured_because": self.measured,
+            "unverified": self.unverified,
             "emulated": self.emulated,
             "reference": self.reference.to_json() if self.reference else None,
             "memory": self.memory.to_json() if self.memory else None,

@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +23,11 @@ from ..errors import (
     suggestion,
 )
 from ..graph import count_nodes
-from ..pipeline.assess import Assessed, assess, confirm, why_not_measured
+from ..pipeline.assess import Assessed, assess, why_not_measured
 from ..pipeline.blame import blaming
+from ..pipeline.evidence import refuse_unevidenced, reject_beside_wrong_fp32, withhold
 from ..pipeline.job import Job, Variant
+from ..pipeline.pick import MIN_GAIN, Prefer, Wish, decide
 from ..pipeline.site import site_for
 from ..pipeline.stages import run_passes, to_graph
 from ..results import CandidateResult, ExportResult, MemoryReport
@@ -67,6 +68,9 @@ def export(
     allow_fallback: Sequence[str] = (),
     samples: int | None = None,
     calibration_samples: int = DEFAULT_CALIBRATION_SAMPLES,
+    unverified: bool = False,
+    prefer: Prefer = "latency",
+    min_gain: float = MIN_GAIN,
     max_time_s: float = 120.0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -97,6 +101,9 @@ def export(
         allow_fallback: operators, by the engine's names of them, that may run elsewhere than on the target's device.
         samples: check on at most this many samples, evenly strided; None: the target's number.
         calibration_samples: calibrate with at most this many samples, evenly strided.
+        unverified: ship an integer form that was not checked on real data all the same; the bundle records it.
+        prefer: what a coarser form must pay in: ``latency``, ``size`` (of the artifact) or ``memory`` (the peak).
+        min_gain: how many times better in that a coarser form must at least be.
         max_time_s: seconds for measuring the contenders.
         overwrite: replace an existing bundle at ``output``.
         progress: where to say how far it is.
@@ -106,7 +113,7 @@ def export(
         SourceError: the model cannot be loaded or exported.
         DataError: the data do not fit the model.
         ParityError: every candidate computes something else than the reference; names the first layer that diverges.
-        AccuracyError: every candidate loses too much of the metric.
+        AccuracyError: every candidate loses too much of the metric, or none was checked on real data.
         PlacementError: every candidate would fall back to a device that the target does not allow.
         BudgetError: no candidate fits into the target's memory.
         TakenError: another made ``output`` while this ran; the bundle is kept beside it, and ``result`` tells of it.
@@ -121,7 +128,7 @@ def export(
     from ..sources.load import load_source
     from ..tempdir import work_folder
 
-    stages = _Stages(progress or Quiet())
+    stages, wish = _Stages(progress or Quiet()), Wish(prefer, min_gain)
     profile = load_target(target)
     if profile.abstract:
         raise UsageError(
@@ -169,12 +176,15 @@ def export(
             for toolchain in offered:
                 with stages.stage(f"candidate {toolchain.candidate.name}"):
                     assessed.append(assess(toolchain, variant, threads))
+            assessed = reject_beside_wrong_fp32(assessed)
             if not any(item.passed for item in assessed):
                 with stages.stage("find where it diverges"), blaming(dataset.made_up):
                     _raise_why(assessed, job)
+            assessed = withhold(assessed, real=bool(data or calibration_data), unverified=unverified)
+            refuse_unevidenced(assessed)
             with stages.stage("measure"):
-                finalists, baseline = _measure(assessed, job, max_time_s)
-                picked, assessed, finalists = _pick(assessed, finalists)
+                decision = decide(assessed, job, wish, max_time_s)
+            picked, assessed, finalists = decision.picked, decision.assessed, decision.finalists
             with stages.stage("bundle and self-test"):
                 destination, self_test, taken = pack_bundle(picked, finalists, records, destination, overwrite)
         result = ExportResult(
@@ -184,13 +194,14 @@ def export(
             fp32_size_bytes=_fp32_size(assessed),
             source={**model.to_json(), "macs": analyze(graph, model.example_dims()).macs},
             passes=records,
-            candidates=_table(assessed, picked, baseline),
+            candidates=_table(assessed, picked, decision.baseline),
             chosen=picked.candidate.name,
-            reason=_reason(assessed, picked),
+            reason=decision.reason,
             placement=dict(picked.placement or {}),
             measured=why_not_measured(picked),
             memory=_memory(picked, job),
             reference=expected.report,
+            unverified=picked.unverified,
             calibration=_calibration(calibration, calibration_data is None),
             stages=tuple(stages.seconds),
             opset=profile.export.opset,
@@ -280,6 +291,7 @@ def _datasets(
 
     given = load_data(data, model.inputs, preprocess=preprocess) if data else None
     other = load_data(calibration_data, model.inputs, preprocess=preprocess) if calibration_data else given
+    given = given or other  # real samples are better to check on than an example
     checked = given.take(samples) if given else Dataset.from_example(model.example, made_up=model.made_up)
     return checked, other.take(calibration_samples) if other else None
 
@@ -352,47 +364,6 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
     raise UsageError(f"no candidate of target '{job.target.name}' applies to this model", details=lines)
 
 
-def _measure(assessed: Sequence[Assessed], job: Job, max_time_s: float) -> tuple[list[Contender], Contender | None]:
-    """The contenders that were measured to the end, the best first; and fp32's best.
-
-    Where this machine cannot stand for the device nothing is measured.
-    """
-    from ..pipeline.race import fp32_baseline, race, shortlist
-
-    screened = [contender for item in assessed if item.passed for contender in item.contenders]
-    if not screened:
-        return [], None
-    baseline = fp32_baseline(screened)
-    return race(shortlist(screened), baseline, job, max_time_s), baseline
-
-
-def _pick(assessed: list[Assessed], finalists: list[Contender]) -> tuple[Assessed, list[Assessed], list[Contender]]:
-    """The candidate of the fastest finalist that holds the accuracy with that one's own session options.
-
-    Without finalists the profile's order decides.
-
-    Returns:
-        The pick, all candidates as they now stand, and the finalists that are left.
-
-    Raises:
-        ParityError: none of the finalists holds it.
-    """
-    if not finalists:
-        return next(item for item in assessed if item.passed), assessed, []
-    standing, lines = list(assessed), []
-    for place, contender in enumerate(finalists):
-        index = next(i for i, item in enumerate(standing) if contender in item.contenders)
-        item = standing[index]
-        confirmed = confirm(item, contender)
-        if confirmed.passed:  # what is told of it is told of what ships
-            standing[index] = replace(confirmed, contenders=(contender,))
-            return standing[index], standing, finalists[place:]
-        lines.append(f"{item.candidate.name} with {dict(contender.options)}: {confirmed.why_not}")
-        others = tuple(other for other in item.contenders if other is not contender)
-        standing[index] = replace(item, contenders=others, note=lines[-1])
-    raise ParityError("no candidate holds the accuracy with the session options that make it fast", details=lines)
-
-
 def _table(assessed: Sequence[Assessed], picked: Assessed, baseline: Contender | None) -> tuple[CandidateResult, ...]:
     """Every candidate's result: the pick first, then the others by p50, those that are out last."""
 
@@ -426,16 +397,3 @@ def _calibration(calibration: Dataset | None, same_data: bool) -> dict[str, Any]
     if calibration is None:
         return None
     return {"data": calibration.spec, "samples": len(calibration), "same_data_as_checked": same_data}
-
-
-def _reason(assessed: Sequence[Assessed], picked: Assessed) -> str:
-    """One line on why this candidate, without numbers: the table has them."""
-    if not picked.contenders:
-        return "the first of the profile's candidates that holds the accuracy; nothing was measured"
-    if picked.candidate.precision == "fp32":
-        behind = [item.candidate.name for item in assessed if item.passed and item.candidate.precision != "fp32"]
-        missed = [item.candidate.name for item in assessed if item.check is not None and item.check.miss]
-        why = [f"{', '.join(behind)} not faster than fp32 here"] if behind else []
-        why += [f"{', '.join(missed)} not accurate enough"] if missed else []
-        return f"not quantized: {'; '.join(why)}" if why else "the only candidate that can be used"
-    return "the fastest of the candidates that hold the accuracy"

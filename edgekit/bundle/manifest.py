@@ -72,6 +72,7 @@ class Manifest:
     golden_tolerance: Tolerance = field(default_factory=Tolerance)
     golden_samples: int = 0
     checked_with: Substitute | None = None  # None: the engine itself
+    unverified: str | None = None  # what it was not checked on, and was shipped all the same; None: nothing is missing
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
     @property
@@ -108,6 +109,7 @@ class Manifest:
             "versions": dict(self.versions),
             "created": self.created,
             "checked_with": None if self.checked_with is None else _plain(self.checked_with),
+            "unverified": self.unverified,
             "golden": {"samples": self.golden_samples, "tolerance": self.golden_tolerance.to_json()},
             "files": {name: dataclasses.asdict(self.files[name]) for name in sorted(self.files)},
         }
@@ -160,6 +162,7 @@ class Manifest:
             golden_tolerance=_tolerance(_get(golden, "tolerance", dict, "golden.")),
             golden_samples=_get(golden, "samples", int, "golden."),
             checked_with=_substitute(table.get("checked_with")),
+            unverified=None if table.get("unverified") is None else _get(table, "unverified", str),
             files=files,
         )
         refuse_unsafe_name(manifest.name)

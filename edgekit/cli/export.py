@@ -79,6 +79,26 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
     help="Calibrate with at most so many.",
 )
 @click.option(
+    "--unverified",
+    is_flag=True,
+    help="Ship an integer form that was not checked on real data all the same. The bundle records it.",
+)
+@click.option(
+    "--prefer",
+    type=click.Choice(["latency", "size", "memory"]),
+    default="latency",
+    show_default=True,
+    help="What a coarser form must pay in: time a run, bytes of the model, or the peak of memory.",
+)
+@click.option(
+    "--min-gain",
+    type=float,
+    default=1.05,
+    show_default=True,
+    metavar="X",
+    help="How many times better in that a coarser form must be than the best finer one.",
+)
+@click.option(
     "--max-time", type=float, default=120.0, show_default=True, metavar="S", help="Seconds for measuring the fastest."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")

@@ -65,6 +65,8 @@ class Manifest(TypedDict):
     """ISO 8601, UTC"""
     checked_with: Substitute | None
     """null: the engine itself"""
+    unverified: str | None
+    """what it was not checked on, and was shipped all the same; null: nothing is missing"""
     golden: Golden
     files: dict[str, FileRecord]
 

@@ -52,6 +52,8 @@ class Candidate(TypedDict):
     """nodes left in floating point to hold the accuracy"""
     rejected: str | None
     """why it cannot be picked"""
+    withheld: str | None
+    """why it must not be picked though it passed; null: it may be, or it did not pass"""
     note: str | None
     checked_with: str | None
     """the runtime that checked it in place of its own"""
@@ -149,6 +151,8 @@ class Export(TypedDict):
     """what candidates were checked and measured on"""
     measured: bool
     not_measured_because: str | None
+    unverified: str | None
+    """what the pick was not checked on, and ships all the same (--unverified); null: nothing is missing"""
     emulated: str | None
     """what stood for the device in every check; null: the device itself"""
     reference: Reference | None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .. import units
 from ..contracts import Placement
 from ..devices.local import Worker
 from ..errors import EdgekitError, EngineError, ParityError, PlacementError
@@ -21,7 +22,7 @@ from .check import check, open_worker
 from .failure import is_everybodys, unexpected
 from .job import Built, Check, NotBuilt, Variant
 from .memory import peak_memory, too_large
-from .race import Contender, is_slower, screen
+from .race import Contender, is_slower, screen, speedup
 from .refused_operator import located
 from .repair import Repair, repair_for
 from .stages import REPORTS
@@ -40,6 +41,8 @@ class Assessed:
     placement: Mapping[str, int] | None = None
     error: EdgekitError | None = None
     reason: str | None = None  # no error, but it would be no different from the plain graph
+    withheld: str | None = None  # why it must not be picked though it passed: there is no evidence for it
+    unverified: str | None = None  # the same reason, where the user ships it all the same
     note: str | None = None  # what was kept in floating point, and what the accuracy was without
     version: str = ""  # the engine's, where it was checked
     peak_bytes: int | None = None  # of a process that runs it; None: the target has no limit, or not known
@@ -51,8 +54,13 @@ class Assessed:
 
     @property
     def passed(self) -> bool:
-        """Whether it may be picked."""
+        """Whether it was built and holds the accuracy."""
         return self.error is None and self.reason is None
+
+    @property
+    def free(self) -> bool:
+        """Whether it may be picked."""
+        return self.passed and self.withheld is None
 
     @property
     def why_not(self) -> str | None:
@@ -73,7 +81,8 @@ class Assessed:
         best = self.best
         options = best.in_force if best else self.options or self.candidate.options
         slower = best is not None and baseline is not None and self.passed and is_slower(best, baseline)
-        notes = (self._tuned(best), self.note, "slower than fp32" if slower else None)
+        slow = "slower than fp32" if slower else None
+        notes = (self._tuned(best), self.note, slow or self._tempting(best, baseline), self.withheld or self.unverified)
         return CandidateResult(
             name=self.candidate.name,
             runtime=self.candidate.runtime,
@@ -88,10 +97,16 @@ class Assessed:
             passes=self.built.records if self.built else (),
             kept_float=tuple(sorted(self.built.keep_float)) if self.built else (),
             rejected=self.why_not,
+            withheld=self.withheld if self.passed else None,
             note="; ".join(filter(None, notes)) or None,
             checked_with=self.built.stand_in.runtime if self.built and self.built.stand_in else None,
             peak_rss_bytes=self.peak_bytes,
         )
+
+    def _tempting(self, best: Contender | None, baseline: Contender | None) -> str:
+        """``2.4x faster``: what one that is withheld would bring, where the race shows it."""
+        gain = speedup(best, baseline) if self.withheld and best is not None and baseline is not None else None
+        return f"{units.ratio(gain.value)} faster" if gain is not None and gain.low > 1 else ""
 
     def _tuned(self, best: Contender | None) -> str:
         """``with cuda_graph = True``: what tuning changed; not the threads, which have a column of their own."""

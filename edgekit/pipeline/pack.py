@@ -111,6 +111,7 @@ def pack_bundle(
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         checked_with=substitute,
+        unverified=picked.unverified,
     )
     tested: list[str] = []
     write = partial(
@@ -206,6 +207,8 @@ def _parity_line(picked: Assessed, built: Built, emulator: str | None) -> str:
     if metric:
         title = metric_title(metric.name, metric.compared_with)
         text += f" {title}: {metric.value:.4f} (reference {metric.reference:.4f})."
+    if picked.unverified:
+        text += f" **Unverified** ({picked.unverified}): what it loses on real inputs is not known."
     stand_in = built.stand_in
     if stand_in is not None:
         text += f" Checked with {stand_in.runtime} {stand_in.version} on {machine()}, not in the engine itself."

@@ -3,10 +3,13 @@
 Screening: one process a candidate, every combination of its session options, a few runs each. Candidates are looked at
 minutes apart, and a machine may run at half its speed in between, so this decides only who cannot win.
 
-Race: the best of them, and the fastest fp32 candidate to compare with, are measured in several fresh processes each. In
-every process round all of them are open at once and take turns in short blocks, so that a slow minute of the machine
-hits all alike: the ratio of two medians of one round is known far better than either median. After the first round
-those that are clearly slower leave.
+Race: the best of them are measured in several fresh processes each. In every process round all of them are open at once
+and take turns in short blocks, so that a slow minute of the machine hits all alike: the ratio of two medians of one
+round is known far better than either median. After the first round those that are clearly slower leave.
+
+A coarse form that is fast pushes no finer one out: it may yet be refused, and it is to be compared with the best finer
+one. So a contender leaves for one that is as fine or finer, and the best of each fineness stays to the end: the fastest
+in fp32, which the gain is stated against, among them.
 """
 
 from __future__ import annotations
@@ -26,16 +29,19 @@ from ..devices.local import Worker
 from ..errors import EngineError
 from ..measure.statistics import Estimate, mean_interval, percentile, ratio_by_clock, summarize
 from ..results import Latency
+from ..target.fineness import coarseness
 from .check import open_worker
 from .job import Built, Job
 from .tuning import Choices, explore
 
 SCREENING_RATIO = 1.6
-"""A contender whose screening p50 is above this multiple of the best one's does not take part in the race."""
+"""A contender whose screening p50 is above this multiple of that of one as fine or finer does not take part."""
 MAX_CONTENDERS = 6
 RACE_RATIO = 1.3
-"""A contender whose p50 is above this multiple of the best one's in the first round of the race leaves it."""
+"""A contender whose p50 in the race's first round is above this multiple of that of one as fine or finer leaves it."""
 MAX_FINALISTS = 4
+MIN_ROUNDS = 2
+"""Without a second round nothing is known of a gain's error, and so no coarser form could be picked."""
 PRECISION = 0.05
 """Rounds go on until the winner's gain over fp32 is known to ± this share of it, or `MORE_S` seconds are spent."""
 MORE_S = 8.0
@@ -123,6 +129,35 @@ def _gain(contender: Contender, baseline: Contender) -> Estimate | None:
     return mean_interval(ratios, GAIN_LEVEL) if len(ratios) > 1 else None
 
 
+def gain_over(contender: Contender, other: Contender) -> Estimate:
+    """How many times as fast as ``other``, for any two: `speedup` where they shared two rounds of the race.
+
+    Else the quotient of the two medians, each at the worse end of its own interval.
+    """
+    found = speedup(contender, other)
+    if found is not None:
+        return found
+    ours, theirs = contender.latency().p50_s, other.latency().p50_s
+    return Estimate(
+        theirs.value / max(ours.value, 1e-9), theirs.low / max(ours.high, 1e-9), theirs.high / max(ours.low, 1e-9)
+    )
+
+
+def is_faster(contender: Contender, other: Contender) -> bool:
+    """Whether it is faster than ``other`` beyond doubt: the interval of its gain, over several rounds, lies above 1.
+
+    Of two or three rounds that interval is wide, whatever the gain. So a gain of `RACE_RATIO`, which no luck of a
+    single process makes, counts as well: where each pair of blocks of each of at least two rounds shows it, or, where
+    the target asks for one process alone, the medians' intervals.
+    """
+    gain = speedup(contender, other)
+    if gain is None:
+        return gain_over(contender, other).low > RACE_RATIO
+    rounds = zip(contender.blocks, other.blocks, strict=True)
+    pairs = [pair for ours, theirs in rounds for pair in zip(ours, theirs, strict=True)]
+    return gain.low > 1 or all(percentile(theirs, 0.5) > RACE_RATIO * percentile(ours, 0.5) for ours, theirs in pairs)
+
+
 def is_slower(contender: Contender, baseline: Contender) -> bool:
     """Whether it is slower than ``baseline`` beyond doubt: by the race, else far behind in the screening."""
     gain = speedup(contender, baseline)
@@ -160,27 +195,42 @@ def screen(built: Built, given: Choices, worker: Worker, warmup_s: float) -> tup
 
 
 def shortlist(screened: Sequence[Contender]) -> list[Contender]:
-    """Those that may be the fastest: not far from the best in the screening, the best first."""
-    ranked = sorted(screened, key=lambda item: item.p50_s)
-    limit = ranked[0].p50_s * SCREENING_RATIO if ranked else 0.0
-    return [item for item in ranked if item.p50_s <= limit][:MAX_CONTENDERS]
+    """Those that may be picked, by the screening: the best of each fineness first, each before what is slower."""
+    return _in_front(screened, SCREENING_RATIO, MAX_CONTENDERS)
 
 
-def fp32_baseline(screened: Sequence[Contender]) -> Contender | None:
-    """The fastest in fp32 in the screening: what the others' gain is stated against."""
-    plain = [item for item in screened if item.built.candidate.precision == "fp32"]
-    return min(plain, key=lambda item: item.p50_s, default=None)
+def _in_front(contenders: Sequence[Contender], ratio: float, count: int) -> list[Contender]:
+    """At most ``count``, without those that one as fine or finer is ``ratio`` times as fast as."""
+    ranked = sorted(contenders, key=lambda item: item.p50_s)
+    standing = [
+        item
+        for item in ranked
+        if not any(item.p50_s > other.p50_s * ratio and _level(other) <= _level(item) for other in ranked)
+    ]
+    best = {_level(item): item for item in reversed(standing)}.values()
+    standing.sort(key=lambda item: item not in best)  # stable: each half by p50
+    return standing[: max(count, len(best))]
 
 
-def race(entrants: Sequence[Contender], baseline: Contender | None, job: Job, max_time_s: float) -> list[Contender]:
+def _level(contender: Contender) -> tuple[int, ...]:
+    return coarseness(contender.built.candidate.precision)
+
+
+def fp32_baseline(contenders: Sequence[Contender]) -> Contender | None:
+    """The fastest in fp32, of those that got furthest: what the others' gain is stated against."""
+    plain = [item for item in contenders if item.built.candidate.precision == "fp32"]
+    return min(plain, key=lambda item: (not item.finished, item.p50_s), default=None)
+
+
+def race(entrants: Sequence[Contender], beside: Sequence[Contender], job: Job, max_time_s: float) -> list[Contender]:
     """Measure in interleaved blocks, in several fresh processes each; fills the contenders' ``blocks``.
 
     As many rounds as the target states, and more on a machine where they disagree (`PRECISION`). Stops early, after a
-    whole round, when ``max_time_s`` is spent.
+    whole round but not before `MIN_ROUNDS`, when ``max_time_s`` is spent.
 
     Args:
-        entrants: those that may win.
-        baseline: takes part to the end, whatever its time; may be among the entrants.
+        entrants: those that may be picked.
+        beside: take part to the end, whatever their time: what is worth telling though it must not be picked.
         job: the export.
         max_time_s: seconds.
 
@@ -188,18 +238,18 @@ def race(entrants: Sequence[Contender], baseline: Contender | None, job: Job, ma
         Those that were measured to the end, the fastest first.
     """
     start, processes = time.monotonic(), max(1, job.target.measure.processes)
-    racing = [*entrants, *([baseline] if baseline is not None and baseline not in entrants else [])]
+    racing = [*entrants, *(item for item in beside if item not in entrants)]
     enough_s = math.inf  # when the rounds that the target states were over, and what may be spent on more
     for number in itertools.count(1):
         _round(racing, job)
         if number == 1:
-            racing = _leave(racing, baseline)
+            racing = _leave(racing, beside)
         job.progress.step(number, max(number, processes), "measuring the contenders")
         ranked, now = sorted(racing, key=lambda contender: contender.p50_s), time.monotonic()
         if number == processes:
             enough_s = now + MORE_S
-        done = number >= processes and precise(ranked[0], baseline)
-        if done or now > enough_s or now - start > max_time_s:
+        done = number >= processes and precise(ranked[0], fp32_baseline(racing))
+        if done or now > enough_s or (now - start > max_time_s and number >= min(MIN_ROUNDS, processes)):
             return ranked
     raise AssertionError("the loop ends")
 
@@ -229,10 +279,9 @@ def _round(racing: Sequence[Contender], job: Job) -> None:
                 contender.blocks[-1].append(worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm))
 
 
-def _leave(racing: Sequence[Contender], baseline: Contender | None) -> list[Contender]:
-    """Mark those that are out after the first round as such; return the others and the baseline."""
-    ranked = sorted(racing, key=lambda contender: contender.p50_s)
-    for rank, contender in enumerate(ranked):
-        slow = contender.p50_s > ranked[0].p50_s * RACE_RATIO or rank >= MAX_FINALISTS
-        contender.left = slow and contender is not baseline
+def _leave(racing: Sequence[Contender], beside: Sequence[Contender]) -> list[Contender]:
+    """Mark those that are out after the first round as such; return the others and those that are kept ``beside``."""
+    front = _in_front([item for item in racing if item not in beside], RACE_RATIO, MAX_FINALISTS)
+    for contender in racing:
+        contender.left = contender not in front and contender not in beside
     return [contender for contender in racing if not contender.left]

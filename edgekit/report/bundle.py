@@ -66,6 +66,7 @@ def manifest_text(path: str, manifest: Mapping[str, Any], colour: bool, width: i
         ("target", f"{manifest['target']}, made {manifest['created']}"),
         ("runtime", f"{_engine(runtime)}, {manifest['precision']}   {options}"),
         ("checked", _substitute(manifest.get("checked_with"))),
+        ("unverified", str(manifest.get("unverified") or "")),
         ("inputs", ", ".join(tensor_line(item) for item in manifest["inputs"])),
         ("outputs", ", ".join(tensor_line(item) for item in manifest["outputs"])),
         ("placement", placement_text(manifest["placement"])),

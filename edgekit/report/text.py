@@ -268,7 +268,8 @@ def conclusion(result: ExportResult) -> str:
     else:
         about = "About " if latency.screening else ""
         speed = f"{about}{units.ratio(theirs.value / ours.value)} faster than {fp32.name}"
-    return f"{speed}{_at_accuracy(pick)}."
+    aside = result.reason.partition("; ")[2]  # what else was decided: after what the speed says
+    return " ".join(filter(None, (f"{speed}{_at_accuracy(pick)}.", _sentence(aside))))
 
 
 def _at_accuracy(pick: CandidateResult) -> str:

@@ -97,9 +97,11 @@ def test_an_export_builds_checks_measures_and_bundles_every_candidate(folder):
     passed = [item for item in result.candidates if item.rejected is None]
     assert {item.precision for item in passed} >= {"fp32", "bf16", "int8"}
     assert all(item.parity.passed and item.parity.samples == 48 and item.latency for item in passed)
+    assert result.chosen == result.candidates[0].name
     # Those of a short round were measured at another moment: no comparison with them counts.
-    fastest = min((item for item in passed if not item.latency.screening), key=lambda item: item.latency.p50_s.value)
-    assert result.chosen == fastest.name == result.candidates[0].name
+    timed = [item for item in passed if not item.latency.screening]
+    finer = min((item for item in timed if item.precision == "fp32"), key=lambda item: item.latency.p50_s.value)
+    assert result.chosen == finer.name or result.pick.latency.speedup.value >= 1.05
     assert json.loads(json.dumps(result.to_json(), allow_nan=False))["chosen"] == result.chosen
     done = subprocess.run([sys.executable, "run.py"], cwd=folder / "build.edgekit", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -293,14 +295,14 @@ denormals_as_zero = [false, true]
 @pytest.fixture
 def ranking(monkeypatch):
     """Let the race measure all contenders to its end, and rank them by a rule: which is the fastest is chance here."""
-    from edgekit.pipeline import race
+    from edgekit.pipeline import pick, race
 
     real = race.race
     monkeypatch.setattr(race, "SCREENING_RATIO", float("inf"))
     monkeypatch.setattr(race, "RACE_RATIO", float("inf"))
 
     def rank(key, count=None):
-        monkeypatch.setattr(race, "race", lambda *arguments: sorted(real(*arguments), key=key)[:count])
+        monkeypatch.setattr(pick, "race", lambda *arguments: sorted(real(*arguments), key=key)[:count])
 
     return rank
 
@@ -348,12 +350,12 @@ def test_a_finalist_that_computes_something_else_does_not_ship(folder, ranking):
     assert result.pick.note.startswith("fp32 with {'denormals_as_zero': True}: parity: rel_l2 ")
     assert result.pick.parity.passed
 
-    ranking(lambda item: not item.options["denormals_as_zero"], count=1)
-    with pytest.raises(ParityError) as caught:
-        export("subnormal.py:build", "flush.toml", output="none.edgekit", max_time_s=QUICK_S)
-    assert caught.value.what == "no candidate holds the accuracy with the session options that make it fast"
-    assert caught.value.details[0].startswith("fp32 with {'denormals_as_zero': True}: parity: rel_l2 ")
-    assert not (folder / "none.edgekit").exists()
+    ranking(lambda item: not item.options["denormals_as_zero"], count=1)  # the others left the race: it is run again
+    result = export("subnormal.py:build", "flush.toml", output="again.edgekit", max_time_s=QUICK_S)
+    assert result.pick.parity.passed
+    assert json.loads((folder / "again.edgekit" / "manifest.json").read_text())["runtime"]["options"] == {
+        **manifest["runtime"]["options"]
+    }
 
 
 def test_a_target_whose_gpu_is_not_here(folder):

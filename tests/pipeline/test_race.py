@@ -8,7 +8,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgekit.pipeline.race import MAX_CONTENDERS, Contender, _leave, fp32_baseline, is_slower, shortlist, speedup
+from edgekit.pipeline.race import (
+    MAX_CONTENDERS,
+    Contender,
+    _leave,
+    fp32_baseline,
+    gain_over,
+    is_faster,
+    is_slower,
+    shortlist,
+    speedup,
+)
 
 
 def contender(screening_s: float, precision: str = "int8", rounds: tuple[float, ...] = ()) -> Contender:
@@ -34,16 +44,63 @@ def test_the_baseline_is_the_fastest_in_fp32() -> None:
     assert fp32_baseline([contender(1.0)]) is None
 
 
-def test_after_the_first_round_the_slow_leave_and_the_baseline_stays() -> None:
+def test_after_the_first_round_the_slow_leave_and_the_finest_stays() -> None:
     best, close, slow, plain = (
         contender(1.0, rounds=(1.0,)),
         contender(1.0, rounds=(1.29,)),
         contender(1.0, rounds=(1.31,)),
         contender(3.0, "fp32", rounds=(3.0,)),
     )
-    assert _leave([slow, best, close, plain], plain) == [best, close, plain]
+    assert _leave([slow, best, close, plain], []) == [best, close, plain]
     assert [item.finished for item in (best, close, slow, plain)] == [True, True, False, True]
     assert slow.latency().screening
+
+
+def test_a_coarse_form_pushes_no_finer_one_out() -> None:
+    """Else the pick would be compared with whatever fp32 was lucky in the screening, and bf16 not at all."""
+    int8, bf16, plain = contender(1.0), contender(2.0, "bf16"), contender(3.0, "fp32")
+    lost = contender(5.0, "fp32")  # another fp32 is much faster
+    late = contender(6.0, "int8-dynamic")  # a finer form is faster
+    assert shortlist([lost, plain, int8, late, bf16]) == [int8, bf16, plain]
+    for item, seconds in ((int8, 1.0), (bf16, 2.0), (plain, 3.0)):
+        item.blocks = [[np.full(30, seconds)]]
+    assert _leave([int8, bf16, plain], []) == [int8, bf16, plain]
+
+
+def test_the_best_of_each_fineness_takes_part_however_many_there_are() -> None:
+    many, plain = [contender(1.0) for _ in range(20)], contender(9.0, "fp32")
+    chosen = shortlist([*many, plain])
+    assert len(chosen) == MAX_CONTENDERS and plain in chosen
+
+
+def test_what_is_kept_beside_stays_whatever_its_time() -> None:
+    fast, slow = contender(1.0, "fp32", rounds=(1.0,)), contender(9.0, rounds=(9.0,))
+    assert _leave([fast, slow], [slow]) == [fast, slow] and slow.finished
+
+
+def rounds(contender_: Contender, seconds: list[list[float]]) -> Contender:
+    contender_.blocks = [[np.full(30, block) for block in one] for one in seconds]
+    return contender_
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "faster"),
+    [
+        ([[1.0], [1.0], [1.0]], [[1.1], [1.1], [1.1]], True),  # the interval lies above 1
+        ([[1.0], [1.0], [1.0]], [[1.0], [1.3], [1.1]], False),
+        ([[1.0, 1.0], [1.0, 1.0]], [[5.0, 9.0], [2.0, 1.4]], True),  # wide, but every block of both rounds says so
+        ([[1.0, 1.0], [1.0, 1.0]], [[5.0, 9.0], [2.0, 1.2]], False),
+        ([[1.0, 1.0]], [[1.2, 1.2]], False),  # one process: its luck may be all
+        ([[1.0, 1.0]], [[5.0, 9.0]], True),
+    ],
+)
+def test_what_is_faster_beyond_doubt(ours: list[list[float]], theirs: list[list[float]], faster: bool) -> None:
+    assert is_faster(rounds(contender(1.0), ours), rounds(contender(1.0, "fp32"), theirs)) is faster
+
+
+def test_any_two_can_be_compared_by_the_worse_ends_of_their_intervals() -> None:
+    found = gain_over(contender(1.0), contender(2.0, "fp32"))
+    assert (found.low, found.value, found.high) == pytest.approx((2.0, 2.0, 2.0))
 
 
 def test_a_machine_at_half_its_speed_changes_the_medians_and_not_the_ratio() -> None:
