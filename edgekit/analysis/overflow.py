@@ -4,6 +4,9 @@ float16 ends at 65504. A layer whose outputs pass that on real inputs makes infi
 the float32 graph is run on the samples that were missed, every tensor reduced to its largest magnitude, and where one
 is too large, the node that makes it and the nodes that read it stay in float32. What overflows inside an operator,
 unseen in float32 (a sum of squares), shows in the candidate itself: the first value of its own run that is not finite.
+
+Its other end is 2⁻¹⁴ = 6.1e-5: below it numbers lose digits one by one, and below 6e-8 they are zero. A tensor that
+stays below that end on all samples has lost digits throughout, so it is named as well.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 LARGEST = 65504.0
 """The largest finite float16."""
+SMALLEST = 2.0**-14
+"""The smallest normal float16: a smaller number has fewer digits, or is zero."""
 SAMPLES = 64
 """Samples the float32 graph is run on; the first ones of those that candidates are checked on."""
 _LIKE_INFINITY = 1e30  # masks write −3.4e38 for −∞, which `convert_float16` clips: no layer computes such numbers
@@ -41,19 +46,30 @@ class Overflow:
     module: str  # of the node that makes it; its name where the graph does not tell; '' for an input of the model
     nodes: tuple[str, ...]  # the one that makes it, and those that read it
 
+    def __str__(self) -> str:
+        where = self.module or self.tensor
+        if self.largest < SMALLEST:
+            return f"values stay below {self.largest:.3g} in {where}, float16 has all its digits from {SMALLEST:.2g} on"
+        return f"values reach {self.largest:.3g} in {where}, float16 ends at {LARGEST:.0f}"
+
 
 def find_overflows(
-    model: ir.Model, samples: Iterable[Feeds], workdir: Path | None = None, limit: float = LARGEST
+    model: ir.Model,
+    samples: Iterable[Feeds],
+    workdir: Path | None = None,
+    limit: float = LARGEST,
+    smallest: float = 0.0,
 ) -> list[Overflow]:
     """The float32 tensors of the main graph whose magnitude passes ``limit`` on the samples, in the graph's order.
 
-    Infinities and numbers that stand for them do not count.
+    Infinities and numbers that stand for them do not count, nor do tensors that are zero throughout.
 
     Args:
         model: the float32 graph; nameless nodes get a name, otherwise it is left as it was.
         samples: real inputs.
         workdir: where a temporary file goes.
         limit: the largest magnitude that is held.
+        smallest: a tensor whose largest magnitude is below this is found, too.
 
     Raises:
         EngineError: ONNX Runtime refuses the graph or a sample.
@@ -63,7 +79,7 @@ def find_overflows(
     found = []
     for value in (*model.graph.inputs, *(output for node in model.graph for output in node.outputs)):
         magnitude = largest.get(value.name or "", 0.0)
-        if magnitude > limit:
+        if magnitude > limit or 0.0 < magnitude < smallest:
             maker = value.producer()
             met = [maker] if maker is not None else []
             met += [use.node for use in value.uses() if use.node.graph is model.graph]

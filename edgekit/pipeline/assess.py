@@ -20,6 +20,7 @@ from ..target.toolchain import Toolchain
 from .build import build
 from .check import check, open_worker
 from .failure import is_everybodys, unexpected
+from .half import beyond_range
 from .job import Built, Check, NotBuilt, Variant
 from .memory import peak_memory, too_large
 from .race import Contender, is_slower, screen, speedup
@@ -135,7 +136,13 @@ def assess(toolchain: Toolchain, variant: Variant, threads: int | None) -> Asses
     try:
         if job.calibration is None and toolchain.needs_calibration:
             return Assessed(toolchain, reason="needs samples to calibrate: --data")
-        first = _attempt(toolchain, variant, threads, frozenset(), "", checker.stand_in)
+        beyond = beyond_range(toolchain, variant)
+        if isinstance(beyond, ParityError):
+            return Assessed(toolchain, error=beyond)
+        kept = frozenset() if beyond is None else beyond.nodes
+        first = _attempt(toolchain, variant, threads, kept, "", checker.stand_in)
+        if beyond is not None and first.built is not None:
+            first = replace(first, note="; ".join(filter(None, (beyond.describe(), first.note))))
         if first.check is None or first.check.miss is None:
             return first
         if job.emulator_of(toolchain):  # too slow to try again and again; the next candidate has more bits

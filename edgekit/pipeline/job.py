@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..accuracy.expected import ReferenceRun
 from ..accuracy.rules import Accuracy
+from ..analysis.overflow import Overflow
 from ..analysis.sensitivity import Rankings
 from ..context import PassContext
 from ..contracts import Artifact, PassRecord, Progress
@@ -74,6 +75,7 @@ class Variant:
     graph: ir.Model  # after the shared passes; candidates work on clones
     rankings: Rankings = field(default_factory=Rankings)
     ranges: dict[object, dict[str, tuple[float, float]]] = field(default_factory=dict)  # see PassContext.ranges
+    beyond: dict[str, list[Overflow]] = field(default_factory=dict)  # "float16" → what does not fit its range
     built: dict[str, Built] = field(default_factory=dict)  # artifacts by all that decides what is in them
 
     def pass_context(self, runtime: str, keep_float: frozenset[str] = frozenset()) -> PassContext:

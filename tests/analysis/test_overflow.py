@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgekit.analysis.overflow import find_overflows
+from edgekit.analysis.overflow import SMALLEST, find_overflows
+from edgekit.errors import ParityError
 from edgekit.graph import MODULE_PATH
+from edgekit.pipeline.half import beyond_range
+from edgekit.pipeline.repair import Proposal
 from edgekit.testing.passes import graph_of
 
 TEXT = """(float[2] x, float[2] big, float[2] mask) => (float[2] y)
@@ -42,6 +47,31 @@ def test_numbers_that_fit_are_no_overflow() -> None:
 def test_an_input_that_is_too_large_keeps_its_readers() -> None:
     (first, *_) = find_overflows(graph(), [{"x": np.full(2, 1e5, np.float32)}])
     assert (first.tensor, first.module, first.nodes) == ("x", "", ("Mul_0", "Add_2"))
+
+
+def test_a_tensor_without_a_normal_float16_is_found_where_that_is_asked_for() -> None:
+    tiny = [{"x": np.full(2, 1e-10, np.float32)}]
+    assert find_overflows(graph(), tiny) == []
+    (first, *_) = find_overflows(graph(), tiny, smallest=SMALLEST)
+    assert str(first) == "values stay below 1e-10 in x, float16 has all its digits from 6.1e-05 on"
+    assert find_overflows(graph(), [{"x": np.zeros(2, np.float32)}], smallest=SMALLEST) == []
+
+
+@pytest.mark.parametrize("converted", [True, False])
+def test_a_range_that_float16_does_not_hold_is_named_whatever_an_engine_answers(converted: bool) -> None:
+    """No engine is asked: the graph's nodes are kept, or, where the device computes all in float16, it is out."""
+    passes = [SimpleNamespace(name="convert_float16")] if converted else []
+    toolchain: Any = SimpleNamespace(candidate=SimpleNamespace(passes=passes, precision="fp16"))
+    samples = [SimpleNamespace(feeds={"x": np.full(2, size, np.float32)}) for size in (1.0, 9.0)]
+    job = SimpleNamespace(expected=samples, workdir=None)
+    variant: Any = SimpleNamespace(job=job, graph=graph(), beyond={})
+    found = beyond_range(toolchain, variant)
+    why = "values reach 9e+04 in encoder.up, float16 ends at 65504"
+    if converted:
+        assert isinstance(found, Proposal) and found.nodes == {"Mul_0", "Neg_1", "Add_3"} and found.why == why
+    else:
+        assert isinstance(found, ParityError) and str(found) == why
+    assert beyond_range(SimpleNamespace(candidate=SimpleNamespace(passes=[], precision="bf16")), variant) is None
 
 
 NET = """
@@ -87,9 +117,7 @@ def test_an_export_keeps_the_overflowing_layer_in_float32(tmp_path: Path) -> Non
     )
     pick = result.pick
     assert pick.note is not None
-    overflow, before = pick.note.split("; ", 1)
-    assert overflow.endswith("nodes (1.up, 1) left in float32: values reach 3.42e+05 in 1.up, float16 ends at 65504")
-    assert before.startswith("all fp16 had -inf dB (parity: output 'output' is nan where the reference is")
+    assert pick.note.endswith("nodes (1.up, 1) left in float32: values reach 3.42e+05 in 1.up, float16 ends at 65504")
     assert pick.parity is not None
     assert pick.parity.sqnr_db > 60
     graph = ir.load(tmp_path / "net.edgekit" / "model" / "model.onnx").graph
@@ -105,9 +133,10 @@ def test_what_overflows_inside_an_operator_is_found_in_the_run_itself(
 ) -> None:
     """As if float32 had shown nothing: the first node that is not finite, and its readers, try by try."""
     from edgekit import export
-    from edgekit.pipeline import repair
+    from edgekit.pipeline import half, repair
 
     monkeypatch.setattr(repair, "find_overflows", lambda *arguments: [])
+    monkeypatch.setattr(half, "find_overflows", lambda *arguments, **more: [])
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "half.toml").write_text(TARGET)
     result = export(
