@@ -38,7 +38,7 @@ def work_folder(beside: Path | None = None) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written there.
     """
-    parent = beside.absolute().parent if beside else Path(tempfile.gettempdir())
+    parent = beside.absolute().parent if beside else temporary_folder()
     prefix = f".{beside.name}.tmp-" if beside else "edgekit-"
     folder = parent / f"{prefix}{secrets.token_hex(8)}"
     _delete_stale(parent, prefix)
@@ -51,6 +51,21 @@ def work_folder(beside: Path | None = None) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _tell_reaper("forget", folder)
+
+
+def temporary_folder() -> Path:
+    """The system's folder for temporary files.
+
+    Raises:
+        OutputError: there is none that can be written to.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise OutputError(
+            "there is no folder for temporary files that can be written to, /tmp and /var/tmp among them",
+            fix="Name one: TMPDIR=/path/to/a/folder",
+        ) from error
 
 
 def replace_folder(new: Path, place: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from ..measure.scratch import scratch_file
 
 
 class Caught:
@@ -23,7 +24,7 @@ def caught_output() -> Iterator[Caught]:
     They belong to the whole process: what other threads print meanwhile is caught with it.
     """
     caught = Caught()
-    with tempfile.TemporaryFile() as file:
+    with scratch_file() as file:
         _flush()
         kept = [(number, os.dup(number)) for number in (1, 2)]
         try:

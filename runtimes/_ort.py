@@ -17,6 +17,7 @@ import numpy as np
 
 from ..contracts import Artifact, Feeds, LayerTime, NodePlacement, Outputs, Placement, TensorSpec, typical
 from ..errors import EngineError
+from ._engine_path import engine_path
 from ._values import engine_errors, extended_dtype, from_bits, import_engine, is_plain, one_line, prepare, to_bits
 
 # Each of these writes the folder `onnxruntime`; two of them overwrite each other, and pip does not mind.
@@ -105,7 +106,7 @@ def open_session(
 
     def create() -> Any:
         with engine_errors(f"ONNX Runtime refuses {artifact.path.name}"):
-            native = ort.InferenceSession(str(artifact.path), options, providers=providers)
+            native = ort.InferenceSession(engine_path(artifact.path), options, providers=providers)
             # It would otherwise retry a failed run on other providers than those that were asked for.
             native.disable_fallback()
             return native
@@ -231,7 +232,7 @@ class OrtSession:
             for _ in range(runs):
                 call()
             with engine_errors("ONNX Runtime"):
-                events = json.loads(Path(timed.native().end_profiling()).read_text())
+                events = json.loads(Path(timed.native().end_profiling()).read_bytes())
             timed.close()
         return layer_times(events)
 

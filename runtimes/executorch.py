@@ -12,6 +12,7 @@ import numpy as np
 
 from ..contracts import Array, Artifact, Feeds, NodePlacement, Outputs, Placement, Session, TensorSpec
 from ..errors import EngineError
+from ._engine_path import engine_path
 from ._values import engine_errors, import_engine, is_plain, prepare
 
 
@@ -46,7 +47,7 @@ class ExecuTorch:
         with engine_errors(f"ExecuTorch refuses {artifact.path.name}"):
             if options.threads:
                 engine._unsafe_reset_threadpool(options.threads)
-            return ExecuTorchSession(torch, engine, engine._load_for_executorch(str(artifact.path)), artifact)
+            return ExecuTorchSession(torch, engine, engine._load_for_executorch(engine_path(artifact.path)), artifact)
 
 
 class ExecuTorchSession:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..contracts import Artifact, Feeds, NodePlacement, Outputs, Placement, Session, TensorSpec
 from ..errors import EngineError
+from ._engine_path import engine_path
 from ._values import engine_errors, import_engine, prepare
 
 
@@ -44,7 +45,7 @@ class LiteRt:
         kinds = engine.OpResolverType
         with engine_errors(f"LiteRT refuses {artifact.path.name}"):
             native = engine.Interpreter(
-                str(artifact.path),
+                engine_path(artifact.path),
                 num_threads=options.threads or None,
                 experimental_op_resolver_type=kinds.AUTO
                 if options.xnnpack

@@ -319,6 +319,7 @@ def test_help_imports_no_command() -> None:
         "edgekit.cli.boundary",
         "edgekit.cli.group",
         "edgekit.cli.stop_signals",
+        "edgekit.cli.streams",
     }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from .. import plugins
-from ..errors import EdgekitError, EngineError
+from ..errors import EdgekitError, EngineError, OutputError
 from ..facts import install_on, runtime_facts
 from ..json_output.doctor import Doctor
 from ..measure import here
@@ -24,6 +24,7 @@ from ..measure.engines import installed_version
 from ..target.load import load_target
 from ..target.needs import missing_packages
 from ..target.profile import Candidate, Target
+from ..tempdir import temporary_folder
 from ..version import __version__
 
 # Feature → (the flags that tell it in /proc/cpuinfo: x86, ARM), and what it is good for.
@@ -133,7 +134,7 @@ def examine(target: str | Path | None = None) -> Report:
         machine=here.describe(),
         cpu_features=cpu_features(),
         memory_available_bytes=_memory_available(),
-        disk_free_bytes={str(path): shutil.disk_usage(path).free for path in (Path.cwd(), Path(tempfile.gettempdir()))},
+        disk_free_bytes=_disk_free(),
         packages=tuple(packages),
         engines=tuple(engines.values()),
         targets=tuple(_readiness(item, packages, engines) for item in profiles),
@@ -268,6 +269,10 @@ def _problems() -> list[str]:
     from ..runtimes._ort import DISTRIBUTIONS
 
     problems = []
+    try:
+        temporary_folder()
+    except OutputError as error:
+        problems.append(str(error))
     present = [name for name in DISTRIBUTIONS if installed_version(name)]
     if len(present) > 1:
         problems.append(
@@ -281,6 +286,14 @@ def _problems() -> list[str]:
     except EdgekitError as error:
         problems.append(str(error))
     return problems
+
+
+def _disk_free() -> dict[str, int]:
+    """Folder → bytes: the current one, and the one for temporary files, if there is any."""
+    folders = [Path.cwd()]
+    with contextlib.suppress(OutputError):
+        folders.append(temporary_folder())
+    return {str(path): shutil.disk_usage(path).free for path in folders}
 
 
 def _memory_available() -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from ..errors import (
     AccuracyError,
     BudgetError,
     EngineError,
-    OutputError,
     ParityError,
     PlacementError,
     UsageError,
@@ -28,6 +26,7 @@ from ..pipeline.blame import blaming
 from ..pipeline.evidence import refuse_unevidenced, reject_beside_wrong_fp32, withhold
 from ..pipeline.job import Job, Variant
 from ..pipeline.pick import MIN_GAIN, Prefer, Wish, decide
+from ..pipeline.provisions import refuse_full_disks, refuse_output
 from ..pipeline.site import site_for
 from ..pipeline.stages import run_passes, to_graph
 from ..results import CandidateResult, ExportResult, MemoryReport
@@ -138,7 +137,7 @@ def export(
     samples = profile.measure.samples if samples is None else samples
     _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
     if output is not None:
-        _refuse_output(Path(output), overwrite)
+        refuse_output(Path(output), overwrite)
 
     with site_for(profile, device) as site:
         offered = _choose_candidates(profile, candidates, site.arch)
@@ -146,7 +145,8 @@ def export(
         with stages.stage("load the model"):
             model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
         destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
-        _refuse_output(destination, overwrite)
+        refuse_output(destination, overwrite)
+        refuse_full_disks(destination, model, offered)
         if not profile.export.dynamic:
             _refuse_free_dimensions(profile, model, dynamic)
         with stages.stage("read the data"):
@@ -265,16 +265,6 @@ def _refuse_counts(**counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, got {value}")
-
-
-def _refuse_output(destination: Path, overwrite: bool) -> None:
-    """Refuse early what could not be written at the end."""
-    from ..bundle.write import refuse_destination
-
-    refuse_destination(destination, overwrite)
-    parent = destination.absolute().parent
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"the folder '{parent}' cannot be written to", fix="Choose another place with -o.")
 
 
 def _datasets(

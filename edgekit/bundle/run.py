@@ -49,6 +49,7 @@ def load(*, verify: bool = True, **options: Any) -> Any:
 
 def main() -> int:
     """The command line. Returns the exit code: 0 passed, 4 self-test missed, 6 engine missing, 7 bundle damaged."""
+    _prepare_streams()
     parser = argparse.ArgumentParser(prog="run.py", description="Check, measure and run the model of this folder.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     test = commands.add_parser("test", help="compare with the reference on the golden inputs (default)")
@@ -71,6 +72,10 @@ def main() -> int:
         if arguments.command == "bench":
             return _bench(arguments)
         return _self_test(getattr(arguments, "substitute", False))
+    except OSError as error:  # this machine's: no permission, no space, no file; the code is whole
+        where = f": '{error.filename}'" if error.filename else ""
+        print(f"run.py: {error.strerror or error}{where}", file=sys.stderr)
+        return 1
     except Exception as error:
         if not isinstance(error, _DamagedError) and not isinstance(error, _floor("errors").EdgekitError):
             raise
@@ -89,11 +94,11 @@ def _self_test(substitute: bool) -> int:
     elif use.version and result.engine_version != use.version:
         engine += f" (measured with {use.version})"
     if not result.passed:
-        print(f"self-test FAILED on {engine}: {'; '.join(result.misses)}")
+        _say(f"self-test FAILED on {engine}: {'; '.join(result.misses)}")
         return 4
     parity = result.parity
     found = f"SQNR {parity.sqnr_db:.1f} dB to {reference}"
-    print(f"self-test passed on {engine}: {parity.samples} golden inputs, {found}")
+    _say(f"self-test passed on {engine}: {parity.samples} golden inputs, {found}")
     return 0
 
 
@@ -121,8 +126,29 @@ def _bench(arguments: argparse.Namespace) -> int:
         result = benchmark.to_json(
             str(HERE), bundle.model_bytes, measured, device=device, samples=None, arch=bundle.manifest.arch
         )
-    print(benchmark.dumps(result) if arguments.json else benchmark.to_text(result))
+    _say(benchmark.dumps(result) if arguments.json else benchmark.to_text(result))
     return 0
+
+
+def _prepare_streams() -> None:
+    """Streams that were closed become the null device; a character that the locale lacks is escaped, no error."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+        if mode == "w":
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python's own exit would fail once more
+        raise OSError(error.errno, f"cannot write to standard output: {error.strerror}") from error
 
 
 def _floor(module: str) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from ..errors import OutputError
 from ..version import __version__
 from .boundary import run_guarded
 from .group import Group
 from .stop_signals import STOPPED, exit_soon
+from .streams import prepare_streams, speak_utf8
 
 COMMANDS = {
     "demo": "The whole job on a small real model and real data, in about a minute.",
@@ -54,6 +57,9 @@ class Edgekit(Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
         """Parse and run inside the error boundary, then exit with the documented code."""
+        prepare_streams()
+        if args is None:
+            speak_utf8()
         _complete_in_shell(self)
         words = sys.argv[1:] if args is None else list(args)
         code = run_guarded(lambda: self._call(words, prog_name or "edgekit", extra), words)
@@ -62,8 +68,17 @@ class Edgekit(Group):
         sys.exit(code)
 
     def _call(self, words: list[str], prog_name: str, extra: dict[str, Any]) -> None:
+        _refuse_lost_folder()
         with self.make_context(prog_name, list(words), **extra) as context:
             self.invoke(context)
+
+
+def _refuse_lost_folder() -> None:
+    """The current folder must exist: names are relative to it, and some libraries end the process without it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise OutputError("the current folder does not exist any more", fix="Change to one that does.") from error
 
 
 def _complete_in_shell(group: click.Group) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ import click
 
 from ..errors import EdgekitError, OutputError, UsageError, suggestion
 from .stop_signals import STOPPED, StopSignals, Terminated
+from .streams import give_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def run_guarded(call: Callable[[], None], words: Sequence[str]) -> int:
     try:
         with stop:
             call()
-            sys.stdout.flush()
+            _flush_result()
     except click.exceptions.Exit as error:
         return error.exit_code
     except SystemExit as error:
@@ -71,11 +71,33 @@ def _report(error: BaseException, asked: set[str]) -> int:
     if "--debug" in asked:
         traceback.print_exception(error)
     text = str(EdgekitError(failure.message, details=failure.details, fix=failure.fix))
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # closed, or full: nobody to tell
         print(f"edgekit: {text}", file=sys.stderr)
+    try:
         if "--json" in asked:
-            print(json.dumps(failure.to_json(), indent=2), flush=True)
+            from ..plain import to_json
+
+            print(to_json(failure.to_json()), flush=True)
+        else:
+            sys.stdout.flush()
+    except OSError:
+        give_up(sys.stdout)
     return failure.exit_code
+
+
+def _flush_result() -> None:
+    """Print what is still in the buffer.
+
+    Raises:
+        OutputError: it cannot be written (a full disk).
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        give_up(sys.stdout)
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -115,6 +137,8 @@ def _forget_interrupt() -> None:
 def _disk_failure(error: BaseException) -> Failure | None:
     if not isinstance(error, OSError):
         return None
+    if isinstance(error, FileNotFoundError):
+        return _missing_folder(error)
     place = f" '{error.filename}'" if error.filename else ""
     reasons = {
         errno.ENOSPC: ("no space left on the device", "Free some space, or choose another folder with -o."),
@@ -127,6 +151,14 @@ def _disk_failure(error: BaseException) -> Failure | None:
         return None
     what, fix = reasons[error.errno]
     return Failure(f"{what}:{place}" if place else what, OutputError.exit_code, fix=fix)
+
+
+def _missing_folder(error: FileNotFoundError) -> Failure | None:
+    """What a library cannot do without: a folder for temporary files."""
+    if "No usable temporary directory" not in str(error):
+        return None
+    what = "there is no folder for temporary files that can be written to, /tmp and /var/tmp among them"
+    return Failure(what, OutputError.exit_code, fix="Name one: TMPDIR=/path/to/a/folder")
 
 
 # Module → (its package, the extra that brings it). The core installs without them.

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..errors import OutputError
+from .streams import PLAIN, give_up
+
 if TYPE_CHECKING:
     from ..measure.statistics import Samples
     from .progress import TerminalProgress
@@ -72,8 +75,15 @@ class Console:
         """Print the result: ``value`` with ``--json``, else ``text()``."""
         from ..plain import to_json
 
-        self.out.write((to_json(value) if self.json else text()) + "\n")
-        self.out.flush()
+        shown = to_json(value) if self.json else text()
+        try:
+            self.out.write(shown + "\n")
+            self.out.flush()
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            give_up(self.out)
+            raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
     def hint(self, text: str) -> None:
         """Say on stderr what a person may want to know; not with ``-q`` or ``--json``."""
@@ -143,8 +153,7 @@ def _result_stream() -> Iterator[TextIO]:
         return
     saved = os.dup(fd)
     try:
-        # A character that the terminal's encoding lacks is printed as "?", not an error after all the work.
-        with open(saved, "w", encoding=stdout.encoding, errors="replace", closefd=False) as out:
+        with open(saved, "w", encoding=stdout.encoding, errors=PLAIN, closefd=False) as out:
             os.dup2(err, fd)
             yield out
     finally:

@@ -7,7 +7,6 @@ import json
 import shlex
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..bundle.read import hash_file
 from ..errors import EngineError
 from ..measure import machine, quota
 from ..measure.protocol import error_from_json, read_message
+from ..measure.scratch import scratch_file
 from ._transport import Transport
 
 PYTHON_FLOOR = (3, 10)  # JetPack 6 (Ubuntu 22.04) brings it
@@ -66,7 +66,7 @@ class Session:
     def __init__(self, transport: Transport, limit_s: float) -> None:
         self.transport = transport
         self.limit_s = round(limit_s)
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the session; a pipe could fill up
+        self._stderr = scratch_file()  # a pipe could fill up
         argv = transport.argv(_start_script(transport.python, self.limit_s))
         try:
             self._process = subprocess.Popen(

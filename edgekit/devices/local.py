@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Any, Self
 from .. import plugins
 from ..bundle import Bundle
 from ..contracts import Artifact, Feeds, Progress
-from ..errors import ParityError
+from ..errors import BundleError, EdgekitError, EngineError, ParityError
 from ..measure import here
 from ..measure.client import Worker
 from ..measure.telling import Listener
@@ -74,20 +76,43 @@ class LocalDevice:
         """Nothing to end."""
 
 
-def self_test(folder: Path, *, substitute: bool = False) -> str:
+def self_test(folder: Path, *, substitute: bool = False, limit_s: float | None = SELF_TEST_TIMEOUT_S) -> str:
     """Run a bundle's ``run.py`` as its user would, in a process of its own, and return the line it prints.
 
     Args:
         folder: the bundle's.
         substitute: in the runtime that stands in for its engine.
+        limit_s: it is ended after so long.
 
     Raises:
         ParityError: it failed; with its own words.
+        EngineError: its engine is missing or refuses the model, it was killed, or did not end.
+        BundleError: it found its own files damaged.
     """
-    # -I: nothing of this process' folder or environment; what runs is the bundle's own code.
-    command = [sys.executable, "-I", "run.py", *(["test", "--substitute"] if substitute else [])]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SELF_TEST_TIMEOUT_S)
-    if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines()
-        raise ParityError(f"the bundle's self-test failed with exit code {done.returncode}", details=words[-20:])
-    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "passed"
+    # In the environment of the workers that checked and measured it: PYTHONPATH counts, relative to the same folder.
+    # What runs is the bundle's own code all the same, which it loads by a name of its own.
+    command = [sys.executable, "-P", str(folder / "run.py"), *(["test", "--substitute"] if substitute else [])]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=limit_s)
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(
+            f"the bundle's self-test did not end within {limit_s:g} s", details=_words(error.stderr or b"")
+        ) from error
+    said = done.stdout.decode(errors="replace").strip()
+    if done.returncode == 0:
+        return said.splitlines()[-1] if said else "passed"
+    words = _words(done.stderr or done.stdout)
+    if done.returncode < 0:
+        number = -done.returncode
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        raise EngineError(f"the bundle's self-test was killed by {name}", details=words)
+    kind = _KINDS.get(done.returncode, ParityError)
+    raise kind(f"the bundle's self-test failed with exit code {done.returncode}", details=words)
+
+
+_KINDS: Mapping[int, type[EdgekitError]] = {error.exit_code: error for error in (EngineError, BundleError)}
+
+
+def _words(said: bytes) -> list[str]:
+    return said.decode(errors="replace").strip().splitlines()[-20:]

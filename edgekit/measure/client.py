@@ -7,7 +7,6 @@ import dataclasses
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +22,11 @@ from . import npz
 from .affinity import Applied
 from .energy import Energy
 from .latency import MAX_RUNS
+from .patience import VARIABLE, Watchdog, limit_s
 from .peaks import Peaks
 from .peaks import from_json as peaks_from_json
 from .protocol import artifact_to_json, error_from_json, placement_from_json, read_message, write_message
+from .scratch import scratch_file
 from .state import Snapshot
 from .telling import Listener
 
@@ -81,7 +82,8 @@ class Worker:
         unread: what cannot be read of it there, and why.
 
     Raises:
-        EngineError: the process cannot be started, the engine is missing or refuses the model, or it crashed.
+        EngineError: the process cannot be started, the engine is missing or refuses the model, it crashed, or did not
+            answer in time (`patience`).
         UsageError: an option that the runtime does not have.
     """
 
@@ -101,7 +103,7 @@ class Worker:
         self.snapshots: list[Snapshot] = []
         self.snapshot_costs_s: list[float] = []
         self.unread: dict[str, str] = {}
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker; has no name to clean up
+        self._stderr = scratch_file()  # a pipe could fill up
         started = time.perf_counter()
         try:
             self._process = subprocess.Popen(
@@ -114,6 +116,7 @@ class Worker:
         except OSError as error:
             self._stderr.close()
             raise EngineError(f"cannot start the worker {command[0]}: {error.strerror}") from error
+        self._watchdog = Watchdog(self._process.kill, self._silent)
         try:
             answer, _ = self._ask(
                 "open",
@@ -217,6 +220,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process; a second call does nothing."""
+        self._watchdog.close()
         _close_quietly(self._process.stdin)  # the worker ends at the end of its input, in whatever it is doing
         if self._process.returncode is None:
             try:
@@ -242,15 +246,28 @@ class Worker:
         assert requests is not None and replies is not None
         if self._stderr.closed:
             raise EngineError(f"the worker of '{self.runtime}' is closed")
+        limit = limit_s(command, values)
         try:
+            self._watchdog.expect(limit)
             write_message(requests, {"command": command, **values}, blobs)
             message = read_message(replies)
             while message is not None and "told" in message[0]:
+                self._watchdog.sign()
                 if self._told is not None:
                     self._told(message[0]["told"]["doing"], message[0]["told"]["share"])
                 message = read_message(replies)
         except OSError:
             message = None
+        finally:
+            self._watchdog.expect(None)
+        if self._watchdog.gave_up is not None:
+            self._process.wait()
+            raise EngineError(
+                f"runtime '{self.runtime}' did not answer within {self._watchdog.gave_up:g} s when it was asked to "
+                f"{command}: its process was ended",
+                details=self._last_words(),
+                fix=f"An engine that needs longer gets it by {VARIABLE}=SECONDS (0: no limit).",
+            )
         if message is None:
             raise self._died(command)
         header, payload = message
@@ -258,6 +275,11 @@ class Worker:
             raise error_from_json(header["error"])
         answer: dict[str, Any] = header["ok"]
         return answer, payload
+
+    def _silent(self, silent_s: float, limit: float) -> None:
+        """Nothing was heard for a while: say so."""
+        if self._told is not None:
+            self._told(f"no answer for {silent_s:.0f} s (given up after {limit:g} s)", None)
 
     def _died(self, command: str) -> EngineError:
         code = self._process.wait()

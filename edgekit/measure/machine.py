@@ -102,7 +102,7 @@ def cpu_s(processes: Sequence[int]) -> float:
     for number in processes:
         try:
             # The name, in parentheses, may hold anything: count from its end. Fields 14 and 15 of proc(5).
-            words = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+            words = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
         except OSError:
             continue
         ticks += int(words[11]) + int(words[12])
@@ -111,7 +111,9 @@ def cpu_s(processes: Sequence[int]) -> float:
 
 def _proc_status(key: str, process: int | None) -> int | None:
     try:
-        text = Path(f"/proc/{'self' if process is None else process}/status").read_text()
+        text = Path(f"/proc/{'self' if process is None else process}/status").read_text(
+            encoding="utf-8", errors="replace"
+        )
     except OSError:
         return None
     found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
@@ -120,7 +122,7 @@ def _proc_status(key: str, process: int | None) -> int | None:
 
 def _cpu_model() -> str | None:
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return platform.processor() or None
     # x86 says "model name"; ARM has no such line, only part numbers, which a name could not be made of without a table.

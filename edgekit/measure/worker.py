@@ -25,8 +25,10 @@ from . import affinity, energy, machine, npz, peaks, state
 from .engines import load_runtime
 from .latency import Sampler
 from .protocol import Message, artifact_from_json, error_to_json, placement_to_json, read_message, write_message
-from .telling import listening
+from .telling import listening, tell
 
+ALIVE_S = 5.0
+"""A host that waits for many runs hears so often how many are done."""
 MIN_PROFILED_RUNS, MAX_PROFILED_RUNS = 5, 500
 
 
@@ -49,7 +51,8 @@ def main() -> NoReturn:
             with listening(listener):
                 answer, payload = server.handle(header, blobs)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises goes to the host, which raises it there
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # nowhere to write it: the host is told all the same
+                traceback.print_exc()
             write_message(replies, {"error": error_to_json(error)})
         else:
             write_message(replies, {"ok": answer}, payload)
@@ -205,7 +208,13 @@ class _Server:
 
     def _run(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         session = self._opened()
-        return {}, [npz.dump(session.run(npz.load(blob))) for blob in blobs]
+        answers, told_s = [], time.monotonic()
+        for done, blob in enumerate(blobs):
+            if time.monotonic() - told_s > ALIVE_S:  # a slow engine is no hung one
+                told_s = time.monotonic()
+                tell("running", done / len(blobs))
+            answers.append(npz.dump(session.run(npz.load(blob))))
+        return {}, answers
 
     def _pin(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         return affinity.apply(header["cores"], header["nice"], self._helpers()).to_json(), []

@@ -27,7 +27,14 @@ def open_worker(built: Built, options: Mapping[str, Any]) -> Worker:
     """
     job = built.variant.job
     feeds = [sample.feeds for sample in job.expected.first(4)]
-    return job.site.device.open(*checked_form(built, options), feeds)
+
+    def told(doing: str, share: float | None) -> None:
+        if share is None:
+            job.progress.step(0, None, doing)
+        else:
+            job.progress.step(round(100 * share), 100, doing)
+
+    return job.site.device.open(*checked_form(built, options), feeds, told)
 
 
 def checked_form(built: Built, options: Mapping[str, Any]) -> tuple[Artifact, str, Mapping[str, Any]]:

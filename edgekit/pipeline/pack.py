@@ -18,6 +18,7 @@ from ..contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, opt
 from ..errors import TakenError
 from ..facts import install_on
 from ..measure.engines import installed_version
+from ..plain import plain, readable
 from ..results import ReferenceReport
 from ..target.profile import machine
 from ..units import latency as shown
@@ -83,7 +84,7 @@ def pack_bundle(
         reason = why_not_measured(picked) or ""
         substitute = Substitute(other.runtime, other.version, other_class.install, reason, other.options)
     manifest = Manifest(
-        name=destination.name.removesuffix(".edgekit"),
+        name=readable(destination.name.removesuffix(".edgekit")),
         target=job.target.name,
         arch=job.target.arch,
         precision=picked.candidate.precision,
@@ -101,13 +102,15 @@ def pack_bundle(
         parity={**parity.to_json(), **_emulated(outcome, emulator)},
         metric=outcome.metric.to_json() if outcome.metric else None,
         passes=built.records if toolchain.takes_program else (*shared_passes, *built.records),
-        source={
-            **variant.source.to_json(),
-            "candidate": picked.candidate.name,
-            "export": dict(built.info),
-            **_reference(job.expected.report),
-        },
-        calibration={"data": job.calibration.spec, "samples": len(job.calibration)} if job.calibration else None,
+        source=plain(
+            {
+                **variant.source.to_json(),
+                "candidate": picked.candidate.name,
+                "export": dict(built.info),
+                **_reference(job.expected.report),
+            }
+        ),
+        calibration=plain({"data": job.calibration.spec, "samples": len(job.calibration)}) if job.calibration else None,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         checked_with=substitute,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,9 @@ def short_path(path: str | Path) -> str:
         choices.append(str(full.relative_to(Path.cwd())))
     elif full.parent.name == "targets":  # one that is installed: its package says enough
         choices.append(full.name)
-    if full.is_relative_to(Path.home()):
-        choices.append(f"~/{full.relative_to(Path.home())}")
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - "~" itself where there is none; Path.home would raise
+    if full.is_relative_to(home):
+        choices.append(f"~/{full.relative_to(home)}")
     return min(choices, key=len)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EngineError
+from ...measure.scratch import scratch_file
 from . import devtools
 
 BROWSER = "EDGEKIT_BROWSER"
@@ -133,7 +134,7 @@ class Browser:
         profile = _short_temporary_folder() / f"edgekit-browser-{secrets.token_hex(8)}"
         command = [self.path, *_FLAGS, f"--user-data-dir={profile}", *_sandbox(), *flags, *_asked_for(), "about:blank"]
         guard = str(Path(__file__).with_name("guard.py"))
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the browser; has no name to clean up
+        self._log = scratch_file()  # a pipe could fill up
         their_read, our_write = os.pipe()
         our_read, their_write = os.pipe()
         try:

@@ -115,7 +115,7 @@ def missing() -> EngineError:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path.home may raise
     return Path(base) / "edgekit" / NAME
 
 

@@ -58,9 +58,9 @@ def test_libraries_warn_only_with_debug() -> None:
     assert "a log line" in run("debug").stderr
 
 
-def test_a_terminal_that_cannot_show_a_character_gets_a_question_mark() -> None:
+def test_a_terminal_that_cannot_show_a_character_gets_plain_words() -> None:
     done = run(PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    assert done.stdout == "the result ? ?\nafter\n"
+    assert done.stdout == "the result -> <-\nafter\n"
 
 
 _COLOUR = """

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgekit.bundle import Bundle, EngineUse
 from edgekit.contracts import Artifact, TensorSpec
 from edgekit.devices import device_for
-from edgekit.errors import UsageError
+from edgekit.devices.local import self_test
+from edgekit.errors import EngineError, UsageError
 
 
 def test_describes_this_machine() -> None:
@@ -41,3 +44,67 @@ def test_an_unknown_runtime_is_suggested() -> None:
 def test_what_is_no_device(url: str) -> None:
     with pytest.raises(UsageError, match=r"is not a device\. Allowed: local, browser"):
         device_for(url)
+
+
+ADAPTER = """
+import os
+import signal
+import time
+from dataclasses import dataclass
+from .null import Null, NullSession
+from ..errors import EngineError
+
+class Fragile(Null):
+    name = "fragile"
+    formats = ("onnx",)
+    def version(self):
+        try:
+            import an_engine_of_its_own
+        except ModuleNotFoundError as error:
+            raise EngineError("an_engine_of_its_own is not installed") from error
+        return "1"
+    def open(self, artifact, options):
+        how = os.environ.get("FRAGILE")
+        if how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "hangs":
+            time.sleep(3600)
+        return super().open(artifact, options)
+"""
+
+
+@pytest.fixture
+def fragile(make_bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle whose engine lies in a folder of PYTHONPATH that is relative to the current one."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "fragile.py").write_text(ADAPTER)
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "an_engine_of_its_own.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "engine")
+    zeros = [({"x": np.zeros((1, 8), np.float32)}, {"y": np.zeros((1, 3), np.float32)})]
+    return make_bundle(
+        tmp_path / "fragile.edgekit",
+        changes={"runtime": EngineUse("fragile", "1", {}, "")},
+        runtime_module_file=tmp_path / "code" / "fragile.py",
+        runtime_class="Fragile",
+        golden=zeros,
+    ).path
+
+
+def test_the_self_test_runs_where_the_workers_ran(fragile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert self_test(fragile).startswith("self-test passed on fragile 1: 1 golden inputs")
+    monkeypatch.delenv("PYTHONPATH")
+    with pytest.raises(EngineError, match=r"self-test failed with exit code 6:\n  run.py: an_engine_of_its_own is not"):
+        self_test(fragile)
+
+
+def test_a_self_test_that_is_killed_or_hangs_is_the_engines_failure(
+    fragile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAGILE", "dies")
+    with pytest.raises(EngineError, match="the bundle's self-test was killed by SIGKILL"):
+        self_test(fragile)
+    monkeypatch.setenv("FRAGILE", "hangs")
+    with pytest.raises(EngineError, match="the bundle's self-test did not end within 3 s"):
+        self_test(fragile, limit_s=3)
