@@ -54,6 +54,16 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StatePair:
+    """An output that is an input of the next run: what a model remembers between two frames of a stream."""
+
+    input: str
+    output: str
+    # A buffer that forward overwrites, and no argument of it: an app that runs single frames sees neither end.
+    buffer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """What an engine loads: a main file, whose companions (external data, weights) lie in the same folder."""
 
@@ -62,6 +72,7 @@ class Artifact:
     precision: str  # "fp32", "bf16", "int8", …: what was asked for; a Session reads back what is in force
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    state: tuple[StatePair, ...] = ()  # empty: a run depends on its inputs alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,38 @@ class Concurrent(Protocol):
     """What a Session may offer beyond the rest: several threads may ``run`` it at once, each with its own answer."""
 
     concurrent: bool
+
+
+class Steps(Protocol):
+    """A stream of runs in one session, in which the engine keeps the state. Not thread-safe."""
+
+    def run(self, frame: Feeds) -> Outputs:
+        """One step: the inputs that are no state, checked as `Session.run` does → fresh arrays of the outputs."""
+        ...
+
+    def bind(self, frame: Feeds) -> Callable[[], object]:
+        """The hot call of one step, see `Session.bind`; several may live at once, and all go on from one state."""
+        ...
+
+    def set_state(self, state: Feeds) -> None:
+        """Go on from ``state``, by the inputs' names, of the shapes that it was opened with."""
+        ...
+
+    def state(self) -> Outputs:
+        """Copies of the present state, by the inputs' names."""
+        ...
+
+
+@runtime_checkable
+class KeepsState(Protocol):
+    """What a Session may offer beyond the rest: to keep a stream's state in its own memory, uncopied."""
+
+    def open_steps(self, pairs: Sequence[StatePair], state: Feeds, shown: Sequence[str]) -> Steps | None:
+        """A stream that begins with ``state`` and answers the outputs ``shown``; None: not for this model's shapes.
+
+        Any number may be open at once; they are independent.
+        """
+        ...
 
 
 @runtime_checkable

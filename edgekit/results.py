@@ -103,6 +103,43 @@ class ReferenceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutReport:
+    """An engine's stream beside the reference's, each with its own state: see `accuracy.drift`."""
+
+    passed: bool
+    steps: int
+    frames: str  # where they come from, in words
+    sqnr_db: float  # of the worst output over all steps, as in `ParityReport`
+    max_abs: float
+    first_db: float  # SQNR of single steps against what varies over all of them
+    last_db: float
+    tail_db: float  # of the last quarter of the steps
+    worst_db: float
+    worst_step: int  # counted from 1
+    steps_db: tuple[float, ...] = ()
+    state_bound: bool | None = None  # whether the engine kept the state in its own memory
+    misses: tuple[str, ...] = ()
+
+    def to_json(self) -> common.Rollout:
+        """As in `export --json`. An infinite SQNR (equal outputs) is null."""
+        return {
+            "passed": self.passed,
+            "steps": self.steps,
+            "frames": self.frames,
+            "sqnr_db": finite(self.sqnr_db),
+            "max_abs": finite(self.max_abs),
+            "first_db": finite(self.first_db),
+            "last_db": finite(self.last_db),
+            "tail_db": finite(self.tail_db),
+            "worst_db": finite(self.worst_db),
+            "worst_step": self.worst_step,
+            "steps_db": [finite(value) for value in self.steps_db],
+            "state_bound": self.state_bound,
+            "misses": list(self.misses),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class MetricReport:
     """A metric through the engine beside the reference's on the same samples."""
 
@@ -160,6 +197,7 @@ class CandidateResult:
     nodes: int | None = None
     parity: ParityReport | None = None
     metric: MetricReport | None = None
+    rollout: RolloutReport | None = None  # of a model with memory
     same_graph: SameGraph | None = None  # the emulated engine against the CPU on the same graph
     latency: Latency | None = None
     passes: tuple[PassRecord, ...] = ()
@@ -182,6 +220,7 @@ class CandidateResult:
             "latency": self.latency.to_json() if self.latency else None,
             "parity": self.parity.to_json() if self.parity else None,
             "metric": self.metric.to_json() if self.metric else None,
+            "rollout": self.rollout.to_json() if self.rollout else None,
             "same_graph": self.same_graph.to_json() if self.same_graph else None,
             "kept_float": list(self.kept_float),
             "rejected": self.rejected,

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import Artifact, Feeds, LayerTime, NodePlacement, Outputs, Placement, TensorSpec, typical
+from ..contracts import (
+    Artifact,
+    Feeds,
+    LayerTime,
+    NodePlacement,
+    Outputs,
+    Placement,
+    StatePair,
+    Steps,
+    TensorSpec,
+    typical,
+)
 from ..errors import EngineError
 from ._engine_path import engine_path
+from ._ort_steps import BoundSteps, ValueSteps
 from ._values import engine_errors, extended_dtype, from_bits, import_engine, is_plain, one_line, prepare, to_bits
 
 # Each of these writes the folder `onnxruntime`; two of them overwrite each other, and pip does not mind.
@@ -158,9 +170,9 @@ class OrtSession:
         with engine_errors("ONNX Runtime"):
             if self._convertible:
                 return dict(zip(names, native.run(names, ready), strict=True))
-            values = {spec.name: self._to_native(ready[spec.name], spec) for spec in self._inputs}
+            values = {spec.name: self.to_native(ready[spec.name], spec) for spec in self._inputs}
             found = native.run_with_ort_values(names, values)
-            return {spec.name: self._from_native(value, spec) for spec, value in zip(self._outputs, found, strict=True)}
+            return {spec.name: self.from_native(value, spec) for spec, value in zip(self._outputs, found, strict=True)}
 
     def bind(self, feeds: Feeds) -> Callable[[], object]:
         """See contracts.Session.bind.
@@ -179,13 +191,20 @@ class OrtSession:
         with engine_errors("ONNX Runtime"):
             binding = native.io_binding()
             for spec in self._inputs:
-                binding.bind_ortvalue_input(spec.name, self._to_native(ready[spec.name], spec))
+                binding.bind_ortvalue_input(spec.name, self.to_native(ready[spec.name], spec))
             for spec in self._outputs:
                 binding.bind_output(spec.name, "cpu")
             native.run_with_iobinding(binding)
         call = partial(native.run_with_iobinding, binding)
         vars(call)["held"] = ready  # the arrays must live as long as the call
         return call
+
+    def open_steps(self, pairs: Sequence[StatePair], state: Feeds, shown: Sequence[str]) -> Steps:
+        """See contracts.KeepsState: two sets of memory that change places, or where shapes are free, its own values."""
+        self.native()
+        if all(_is_fixed(spec) and is_plain(spec.dtype) for spec in self._inputs + self._outputs):
+            return BoundSteps(self, pairs, state, shown)
+        return ValueSteps(self, pairs, state, shown)
 
     def placement(self) -> Placement:
         """Node by node, as assigned before the provider's own fusions; a node's name may be empty."""
@@ -250,7 +269,7 @@ class OrtSession:
             raise EngineError("this session is closed")
         return self._native
 
-    def _to_native(self, value: Any, spec: TensorSpec) -> Any:
+    def to_native(self, value: Any, spec: TensorSpec) -> Any:
         """An OrtValue over the array's own memory, or over a copy of its bits where numpy has not its dtype."""
         make = self._ort.OrtValue
         if spec.dtype not in _ONNX_TYPES:
@@ -261,7 +280,8 @@ class OrtSession:
         return native
 
     @staticmethod
-    def _from_native(value: Any, spec: TensorSpec) -> Any:
+    def from_native(value: Any, spec: TensorSpec) -> Any:
+        """What an OrtValue holds."""
         if spec.dtype not in _ONNX_TYPES:
             return value.numpy()
         extended_dtype(spec.dtype)  # says what is missing before memory is read

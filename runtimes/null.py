@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Session, TensorSpec
+from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Session, StatePair, TensorSpec
 from ._values import extended_dtype, is_plain, is_tensor, prepare
 
 
@@ -37,14 +37,15 @@ class Null:
 class NullSession:
     """Zeros, or empty strings, or empty sequences."""
 
-    def __init__(self, artifact: Artifact, threads: int) -> None:
+    def __init__(self, artifact: Artifact, threads: int, state: Sequence[str] = ()) -> None:
         self._artifact = artifact
         self._threads = threads
+        self._state = state  # inputs that a stream keeps
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The artifact's own account."""
-        return self._artifact.inputs
+        """The artifact's own account, without the state of a stream."""
+        return tuple(spec for spec in self._artifact.inputs if spec.name not in self._state)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -61,6 +62,17 @@ class NullSession:
         """The cheapest call that Python has."""
         prepare(feeds, self.inputs)
         return _nothing
+
+    def open_steps(self, pairs: Sequence[StatePair], state: Feeds, shown: Sequence[str]) -> NullSession:
+        """A stream costs nothing either."""
+        return NullSession(self._artifact, self._threads, tuple(pair.input for pair in pairs))
+
+    def set_state(self, state: Feeds) -> None:
+        """It keeps none."""
+
+    def state(self) -> Outputs:
+        """It keeps none."""
+        return {}
 
     def placement(self) -> Placement:
         """No nodes run."""

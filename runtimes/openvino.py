@@ -25,10 +25,13 @@ from ..contracts import (
     Outputs,
     Placement,
     Session,
+    StatePair,
+    Steps,
     TensorSpec,
     typical,
 )
 from ..errors import EngineError
+from ._openvino_steps import RequestSteps
 from ._values import engine_errors, extended_dtype, from_bits, import_engine, is_plain, prepare, to_bits
 
 _PRECISIONS = ("f32", "bf16", "f16")
@@ -162,8 +165,8 @@ class OpenVinoSession:
         self._compile_profiled = compile_profiled
         self._inputs = _specs(compiled.inputs, artifact.inputs)
         self._outputs = _specs(compiled.outputs, artifact.outputs)
-        # OpenVINO drops inputs that nothing reads; feeding them is no mistake of the caller's.
-        self._unused = {spec.name for spec in artifact.inputs} - {spec.name for spec in self._inputs}
+        #: OpenVINO drops inputs that nothing reads; feeding them is no mistake of the caller's.
+        self.unused = {spec.name for spec in artifact.inputs} - {spec.name for spec in self._inputs}
         # One request a thread that runs at the same time; taking one and putting it back are atomic.
         self._free = deque([compiled.create_infer_request()])
 
@@ -206,6 +209,21 @@ class OpenVinoSession:
             call()
         vars(call)["held"] = held  # the arrays must live as long as the call
         return call
+
+    def open_steps(self, pairs: Sequence[StatePair], state: Feeds, shown: Sequence[str]) -> Steps | None:
+        """See contracts.KeepsState; not where a shape is free, or numpy has not the type."""
+        specs = self._inputs + self._outputs
+        if not all(is_plain(spec.dtype) and all(isinstance(size, int) for size in spec.shape) for spec in specs):
+            return None
+        return RequestSteps(self, pairs, state, shown)
+
+    def new_request(self) -> Any:
+        """An infer request of its own."""
+        return self._open().create_infer_request()
+
+    def tensor(self, array: Array) -> Any:
+        """A tensor over an array's own memory."""
+        return self._ov.Tensor(array, shared_memory=True)
 
     def placement(self) -> Placement:
         """Node by node after OpenVINO's own fusions, with the precision each computes in."""
@@ -263,7 +281,7 @@ class OpenVinoSession:
 
     def _set(self, request: Any, feeds: Feeds) -> list[object]:
         """Put the feeds into a request; returns what must stay alive while it runs."""
-        ready = prepare(feeds, self._inputs, unused=self._unused)
+        ready = prepare(feeds, self._inputs, unused=self.unused)
         held: list[object] = []
         for i, spec in enumerate(self._inputs):
             value = ready[spec.name]

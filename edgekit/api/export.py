@@ -6,9 +6,11 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..accuracy.rollout import DEFAULT_STEPS, Rollout, frame_inputs, roll_out, whole_example, with_state
 from ..accuracy.rules import Accuracy, accuracy_rules
 from ..contracts import Progress, Quiet
 from ..errors import (
@@ -36,6 +38,7 @@ from ..target.profile import Target
 from ..target.toolchain import Toolchain, steps
 
 if TYPE_CHECKING:
+    from ..accuracy.reference import Reference
     from ..data.dataset import Dataset
     from ..measure.statistics import Samples
     from ..pipeline.race import Contender
@@ -60,6 +63,8 @@ def export(
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
     ranges: Sequence[str] = (),
+    state: Sequence[str] = (),
+    rollout: int | None = None,
     task: str | None = None,
     reference: str | None = None,
     threads: int | None = None,
@@ -92,6 +97,10 @@ def export(
         inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
         dynamic: ``NAME:AXIS`` for each free dimension.
         ranges: ``DIM=MIN..OPT..MAX``, the sizes of a free dimension, for engines that plan for them.
+        state: ``OUT=IN`` for each output that is an input of the next run; ``none``: nothing is looked for. Obvious
+            ones are found, and buffers that ``forward`` overwrites.
+        rollout: steps over which a model with memory runs with its own state, beside the reference with its own; None:
+            `DEFAULT_STEPS`; 0: not at all.
         task: the Hugging Face task, where the directory does not tell.
         reference: what says what an ``.onnx`` file computes: ``onnx.reference``, ``onnxruntime`` or ``openvino``; None:
             what two of them agree on.
@@ -125,6 +134,7 @@ def export(
     from ..pipeline.pack import pack_bundle
     from ..sources.flags import parse_ranges
     from ..sources.load import load_source
+    from ..sources.state import settle
     from ..tempdir import work_folder
 
     stages, wish = _Stages(progress or Quiet()), Wish(prefer, min_gain)
@@ -135,6 +145,8 @@ def export(
             fix="List the others: edgekit targets list",
         )
     samples = profile.measure.samples if samples is None else samples
+    if rollout is not None and rollout < 0:
+        raise UsageError(f"--rollout must be 0 or more, got {rollout}")
     _refuse_counts(samples=samples, calibration_samples=calibration_samples, threads=threads)
     if output is not None:
         refuse_output(Path(output), overwrite)
@@ -144,6 +156,7 @@ def export(
         refuse_missing(profile.name, offered, site.is_here)
         with stages.stage("load the model"):
             model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+            settle(model, state)
         destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
         refuse_output(destination, overwrite)
         refuse_full_disks(destination, model, offered)
@@ -153,8 +166,8 @@ def export(
             dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
         if ignore_labels:
             dataset = dataset.without_labels()
-            if data:
-                model.use_example(next(dataset.feeds()))
+        if data or calibration_data:
+            model.use_example(whole_example(model, next(dataset.feeds())))
         dimensions = parse_ranges(ranges, model.example_dims())
         rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
         _refuse_rules(rules, offered, dataset)
@@ -164,11 +177,18 @@ def export(
                 graph = to_graph(model, profile.export.opset)
                 exported_nodes = count_nodes(graph)
             with stages.stage("run the reference"), blaming(dataset.made_up):
-                asked = list(dataset.take(ASKED).feeds()) if model.kind == "onnx" else None
+                asked = None
+                if model.kind == "onnx":
+                    asked = [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()]
                 trusted = reference_for(model, asked, reference)
-                expected = ReferenceRun(dataset, trusted, workdir, stages, rules.metric)
+                real = dataset if data or calibration_data else None
+                rolled = _roll_out(real, model, trusted, rollout, workdir, stages)
+                dataset, running = with_state(dataset, model, trusted, _folder(workdir, "checked"))
+                if calibration is not None:
+                    calibration, _ = with_state(calibration, model, trusted, _folder(workdir, "calibration"))
+                expected = ReferenceRun(dataset, running, workdir, stages, rules.metric)
             allowed = frozenset(allow_fallback)
-            job = Job(profile, expected, calibration, rules, site, workdir, stages, allowed, dimensions)
+            job = Job(profile, expected, calibration, rules, site, workdir, stages, allowed, dimensions, rolled)
             with stages.stage("run the passes"):
                 graph, records = run_passes(graph, steps(profile.passes), job.pass_context())
             variant = Variant(job, model, graph)
@@ -215,6 +235,28 @@ def export(
             taken.result = result
             raise taken
         return result
+
+
+def _folder(workdir: Path, name: str) -> Path:
+    (workdir / name).mkdir()
+    return workdir / name
+
+
+def _roll_out(
+    data: Dataset | None, model: Source, reference: Reference, steps: int | None, workdir: Path, progress: Progress
+) -> Rollout | None:
+    """The reference's own stream; None: the model has no memory, or no step was asked for."""
+    if not model.state:
+        if steps:
+            raise UsageError(
+                f"--rollout is for models with memory, and {model.spec} has none that was found",
+                fix="Name the output that is an input of the next run: --state OUT=IN",
+            )
+        return None
+    steps = DEFAULT_STEPS if steps is None else steps
+    if steps == 0:
+        return None
+    return roll_out(data, model, reference, steps, lambda name: _folder(workdir, name), progress)
 
 
 def _refuse_free_dimensions(target: Target, source: Source, dynamic: Sequence[str]) -> None:
@@ -279,9 +321,14 @@ def _datasets(
     from ..data.dataset import Dataset
     from ..data.load import load_data
 
-    given = load_data(data, model.inputs, preprocess=preprocess) if data else None
-    other = load_data(calibration_data, model.inputs, preprocess=preprocess) if calibration_data else given
+    inputs, optional = frame_inputs(model)
+    read = partial(load_data, inputs=inputs, preprocess=preprocess, optional=optional)
+    given = read(data) if data else None
+    other = read(calibration_data) if calibration_data else given
     given = given or other  # real samples are better to check on than an example
+    if model.state:  # what follows one another stays together
+        checked = given.head(samples) if given else Dataset.from_example(model.example, made_up=model.made_up)
+        return checked, other.head(calibration_samples) if other else None
     checked = given.take(samples) if given else Dataset.from_example(model.example, made_up=model.made_up)
     return checked, other.take(calibration_samples) if other else None
 

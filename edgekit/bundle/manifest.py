@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..contracts import PassRecord, TensorSpec, Tolerance, options_from
+from ..contracts import PassRecord, StatePair, TensorSpec, Tolerance, options_from
 from ..errors import BundleError, UsageError
 from ..measure.protocol import spec_to_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 LAYERS = "layers.json"
+STATE = "state.npz"
+"""The state before the first frame, by the inputs' names; what is not there begins with zeros."""
 MAX_MANIFEST_BYTES = 16 * 2**20
 
 
@@ -71,6 +73,9 @@ class Manifest:
     arch: tuple[str, ...] = ()  # the machines it was made for; empty: any
     golden_tolerance: Tolerance = field(default_factory=Tolerance)
     golden_samples: int = 0
+    state: tuple[StatePair, ...] = ()  # what goes from one run to the next
+    golden_steps: int = 0  # of a stream
+    golden_steps_tolerance: Tolerance = field(default_factory=Tolerance)
     checked_with: Substitute | None = None  # None: the engine itself
     unverified: str | None = None  # what it was not checked on, and was shipped all the same; None: nothing is missing
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -90,6 +95,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
+        tolerance = self.golden_steps_tolerance.to_json()
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -110,7 +116,12 @@ class Manifest:
             "created": self.created,
             "checked_with": None if self.checked_with is None else _plain(self.checked_with),
             "unverified": self.unverified,
-            "golden": {"samples": self.golden_samples, "tolerance": self.golden_tolerance.to_json()},
+            "golden": {
+                "samples": self.golden_samples,
+                "tolerance": self.golden_tolerance.to_json(),
+                **({"steps": self.golden_steps, "steps_tolerance": tolerance} if self.state else {}),
+            },
+            **({"state": [dataclasses.asdict(pair) for pair in self.state]} if self.state else {}),
             "files": {name: dataclasses.asdict(self.files[name]) for name in sorted(self.files)},
         }
 
@@ -161,6 +172,9 @@ class Manifest:
             arch=_strings(table, "arch"),
             golden_tolerance=_tolerance(_get(golden, "tolerance", dict, "golden.")),
             golden_samples=_get(golden, "samples", int, "golden."),
+            state=_state(table),
+            golden_steps=_get(golden, "steps", int, "golden.") if "steps" in golden else 0,
+            golden_steps_tolerance=_tolerance(golden.get("steps_tolerance", {}), "golden.steps_tolerance"),
             checked_with=_substitute(table.get("checked_with")),
             unverified=None if table.get("unverified") is None else _get(table, "unverified", str),
             files=files,
@@ -252,9 +266,26 @@ def _pass_record(item: object) -> PassRecord:
     return PassRecord(**item)
 
 
-def _tolerance(table: Mapping[str, Any]) -> Tolerance:
+def _state(table: Mapping[str, Any]) -> tuple[StatePair, ...]:
+    """Bundles made before there was one have no such key."""
+    pairs = []
+    inputs, outputs = ({spec.name for spec in _specs(table, key)} for key in ("inputs", "outputs"))
+    for index, item in enumerate(_get(table, "state", list) if "state" in table else []):
+        where = f"state[{index}]."
+        if not isinstance(item, dict) or not isinstance(item.get("buffer"), bool):
+            raise BundleError(
+                f"{MANIFEST}: 'state[{index}]' must be a pair of an input and an output, got {item!r:.60}"
+            )
+        pair = StatePair(_get(item, "input", str, where), _get(item, "output", str, where), item["buffer"])
+        if pair.input not in inputs or pair.output not in outputs:
+            raise BundleError(f"{MANIFEST}: 'state[{index}]' must name an input and an output, got {item!r:.60}")
+        pairs.append(pair)
+    return tuple(pairs)
+
+
+def _tolerance(table: Mapping[str, Any], where: str = "golden.tolerance") -> Tolerance:
     try:
-        return options_from(Tolerance, table, f"{MANIFEST}: 'golden.tolerance'")
+        return options_from(Tolerance, table, f"{MANIFEST}: '{where}'")
     except UsageError as error:
         raise BundleError(error.what, fix=error.fix) from error
 

@@ -8,19 +8,20 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import Artifact, Concurrent, Feeds, Outputs, Placement, Session, TensorSpec, options_from
+from ..contracts import Artifact, Concurrent, Feeds, Outputs, Placement, Session, StatePair, TensorSpec, options_from
 from ..errors import BundleError, EngineError
 from ..measure import npz
 from ..measure.engines import load_runtime
 from ..measure.parity import Parity, ParityMeter
+from ..measure.stream import Stream, first_state
 from .feeds import readable
-from .manifest import LAYERS, MANIFEST, MAX_MANIFEST_BYTES, FileRecord, Manifest, file_names
+from .manifest import LAYERS, MANIFEST, MAX_MANIFEST_BYTES, STATE, FileRecord, Manifest, file_names
 
 if TYPE_CHECKING:  # Python 3.11 has it, a device may have 3.10
     from typing import Self  # novm
@@ -129,6 +130,7 @@ class SelfTest:
     parity: Parity
     misses: tuple[str, ...]  # every bound of the manifest's tolerance that does not hold
     engine_version: str
+    stream: Parity | None = None  # of a model with memory: frame after frame with its own state
 
     @property
     def passed(self) -> bool:
@@ -165,6 +167,7 @@ class Bundle:
             precision=manifest.precision,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
+            state=manifest.state,
         )
 
     @property
@@ -212,7 +215,28 @@ class Bundle:
         options = options_from(runtime.Options, table, f"options of runtime '{name}'")
         if substitute:
             artifact = dataclasses.replace(artifact, format=runtime.formats[0])
-        return Model(runtime.open(artifact, options), version)
+        session = runtime.open(artifact, options)
+        state = self.manifest.state
+        if not state:
+            return Model(session, version)
+        return StatefulModel(session, version, self.manifest.inputs, state, self.first_state())
+
+    def first_state(self) -> Feeds:
+        """The state before the first frame, by the inputs' names, where that is not zero.
+
+        Raises:
+            BundleError: it cannot be read.
+        """
+        return self._arrays(STATE) if STATE in self.manifest.files else {}
+
+    def golden_stream(self) -> list[tuple[Feeds, Outputs]]:
+        """The first frames of a stream in order, without the state, each with PyTorch's outputs that are none.
+
+        Raises:
+            BundleError: they cannot be read.
+        """
+        names = (f"golden/stream/{index}" for index in range(self.manifest.golden_steps))
+        return [(self._arrays(f"{name}.inputs.npz"), self._arrays(f"{name}.outputs.npz")) for name in names]
 
     def golden(self) -> list[tuple[Feeds, Outputs]]:
         """A few real inputs, each with PyTorch's outputs for it.
@@ -239,7 +263,19 @@ class Bundle:
             for feeds, expected in self.golden():
                 meter.add(expected, model.run(feeds))
             parity = meter.result()
-            return SelfTest(parity, tuple(parity.misses(self.manifest.golden_tolerance)), model.engine_version)
+            misses = parity.misses(self.manifest.golden_tolerance)
+            stream = self._test_stream(model) if self.manifest.golden_steps else None
+            if stream is not None:
+                told = stream.misses(self.manifest.golden_steps_tolerance)
+                misses += [f"a stream of {stream.samples} steps: {miss}" for miss in told]
+            return SelfTest(parity, tuple(misses), model.engine_version, stream)
+
+    def _test_stream(self, model: Model) -> Parity:
+        meter = ParityMeter()
+        with model.stream() as stream:
+            for frame, expected in self.golden_stream():
+                meter.add(expected, stream.run(frame))
+        return meter.result()
 
     def close(self) -> None:
         """Delete temporary files, if any; a second call does nothing."""
@@ -317,6 +353,17 @@ class Model:
 
         return in_turn
 
+    def stream(self, initial: Feeds | None = None) -> Stream:
+        """Frame after frame of a model with memory: see `measure.stream.Stream`.
+
+        Raises:
+            EngineError: this model has none.
+        """
+        raise EngineError(
+            "this model has no memory: a run depends on its inputs alone",
+            fix="Call run; or name its state when it is exported: --state OUT=IN",
+        )
+
     def placement(self) -> Placement:
         """Node by node where it runs."""
         return self._session.placement()
@@ -337,3 +384,81 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class StatefulModel(Model):
+    """A model with memory. `stream` keeps it from frame to frame; each `run` begins anew.
+
+    State that is an argument of the user's ``forward`` is fed to `run` and comes out of it, like all else. State that
+    ``forward`` keeps in buffers is no argument: in a `run` it is what it was before the first frame, and comes out only
+    where it was fed.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        engine_version: str,
+        specs: Sequence[TensorSpec],
+        state: Sequence[StatePair],
+        initial: Feeds,
+    ) -> None:
+        super().__init__(session, engine_version)
+        self._specs, self._state, self._initial = tuple(specs), tuple(state), initial
+        self._buffers = tuple(pair for pair in state if pair.buffer)
+        self._inner = {pair.input for pair in self._buffers} | {pair.output for pair in self._buffers}
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Name, dtype and shape of each input of ``forward``."""
+        return tuple(spec for spec in self._session.inputs if spec.name not in self._inner)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Name, dtype and shape of each output of ``forward``."""
+        return tuple(spec for spec in self._session.outputs if spec.name not in self._inner)
+
+    @property
+    def state(self) -> tuple[StatePair, ...]:
+        """What goes from one run to the next."""
+        return self._state
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """See `Model.run`; one frame, with the first state where none is fed."""
+        feeds = readable(feeds)
+        outputs = super().run(self._whole(feeds))
+        for pair in self._buffers:
+            if pair.input not in feeds:
+                outputs.pop(pair.output, None)
+        return outputs
+
+    def bind(self, feeds: Feeds) -> Callable[[], object]:
+        """See `Model.bind`."""
+        return super().bind(self._whole(readable(feeds)))
+
+    def stream(self, initial: Feeds | None = None) -> Stream:
+        """A new stream: ``with model.stream() as s: out = s.run(frame)``.
+
+        The state stays where the engine has it from frame to frame. A stream belongs to one caller; streams of one
+        model are independent, and threads may run theirs at the same time.
+
+        Args:
+            initial: the state before the first frame, by the inputs' names, where it is not what was exported.
+        """
+        first = {**self._initial, **(readable(initial) if initial else {})}
+        return _AppStream(self._session, self._specs, self._state, first, None if self._concurrent else self._turn)
+
+    def _whole(self, feeds: Feeds) -> Feeds:
+        missing = [pair for pair in self._buffers if pair.input not in feeds]
+        return {**first_state(missing, self._specs, self._initial, feeds), **feeds} if missing else feeds
+
+
+class _AppStream(Stream):
+    """A stream that takes what apps pass."""
+
+    def run(self, frame: Feeds) -> Outputs:
+        """See `Stream.run`."""
+        return super().run(readable(frame))
+
+    def bind(self, frame: Feeds) -> Callable[[], object]:
+        """See `Stream.bind`."""
+        return super().bind(readable(frame))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..contracts import TensorSpec
+from ..contracts import StatePair, TensorSpec
 from .manifest import Substitute
 
 
@@ -23,6 +23,7 @@ def bundle_readme(
     note: str = "",
     device: str = "",
     app: str = "",
+    state: Sequence[StatePair] = (),
 ) -> str:
     """Markdown for people who get the bundle and have never heard of edgekit.
 
@@ -40,7 +41,10 @@ def bundle_readme(
         note: what else is worth knowing about installing the engine.
         device: what the device itself needs, where that is more than the engine's package.
         app: sections on how to use it in apps of other languages, in Markdown.
+        state: what goes from one run to the next.
     """
+    buffers = {name for pair in state if pair.buffer for name in (pair.input, pair.output)}
+    inputs, outputs = ([spec for spec in specs if spec.name not in buffers] for specs in (inputs, outputs))
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
     rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
     other = ""
@@ -74,7 +78,7 @@ with load() as model:
     outputs = model.run({{{feeds}}})
 ```
 
-{model}| | name | dtype | shape |
+{_stream(state, inputs)}{model}| | name | dtype | shape |
 |---|---|---|---|
 {chr(10).join(rows)}
 
@@ -83,6 +87,26 @@ with load() as model:
 {measured}
 {f"{chr(10)}{device}{chr(10)}" if device else ""}
 `manifest.json` lists every file with its SHA-256, the session options, and how the model was made.
+"""
+
+
+def _stream(state: Sequence[StatePair], inputs: Sequence[TensorSpec]) -> str:
+    """How to run frame after frame of a model with memory."""
+    if not state:
+        return ""
+    kept = {pair.input for pair in state}
+    frame = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs if spec.name not in kept)
+    names = ", ".join(f"`{name}`" for name in kept)
+    return f"""The model has memory ({names}). A stream keeps it from frame to frame, where the engine has it:
+
+```python
+with load() as model, model.stream() as stream:
+    outputs = stream.run({{{frame}}})     # frame after frame, in order
+    stream.reset()                        # before the first frame of another one
+```
+
+A stream belongs to one caller; open as many as there are sources, they are independent.
+
 """
 
 

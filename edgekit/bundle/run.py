@@ -96,8 +96,9 @@ def _self_test(substitute: bool) -> int:
     if not result.passed:
         _say(f"self-test FAILED on {engine}: {'; '.join(result.misses)}")
         return 4
-    parity = result.parity
-    found = f"SQNR {parity.sqnr_db:.1f} dB to {reference}"
+    parity, stream = result.parity, result.stream
+    streamed = f", {stream.sqnr_db:.1f} dB over a stream of {stream.samples} steps" if stream is not None else ""
+    found = f"SQNR {parity.sqnr_db:.1f} dB to {reference}{streamed}"
     _say(f"self-test passed on {engine}: {parity.samples} golden inputs, {found}")
     return 0
 

@@ -14,7 +14,7 @@ from ..errors import BundleError, OutputError, TakenError
 from ..measure import npz
 from ..measure.engines import runtimes_folder
 from ..tempdir import move_beside, put_new, replace_folder, work_folder, writing
-from .manifest import LAYERS, MANIFEST, FileRecord, Manifest, refuse_unsafe_name
+from .manifest import LAYERS, MANIFEST, STATE, FileRecord, Manifest, refuse_unsafe_name
 from .read import Bundle, hash_file, open_folder
 from .relative import adapters_imported, with_relative_imports
 
@@ -39,6 +39,15 @@ _FLOOR = (
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class GoldenStream:
+    """The first steps of a model with memory, each side with its own state."""
+
+    steps: Sequence[tuple[Feeds, Outputs]]  # frames without the state, each with PyTorch's outputs that are none
+    tolerance: Tolerance  # what the self-test holds them to
+    initial: Feeds  # the state before the first, by the inputs' names; what is zero is left out
+
+
 def write_bundle(
     destination: Path,
     *,
@@ -46,6 +55,7 @@ def write_bundle(
     model_dir: Path,
     golden: Sequence[tuple[Feeds, Outputs]],
     golden_tolerance: Tolerance,
+    stream: GoldenStream | None = None,
     readme: str,
     runtime_module_file: Path,
     runtime_class: str = "PLUGIN",
@@ -63,6 +73,7 @@ def write_bundle(
         model_dir: the artifact's folder, which becomes ``model/``; its files are hard-linked where that is possible.
         golden: real inputs, each with PyTorch's outputs; the first ones that fit `MAX_GOLDEN_BYTES` are taken.
         golden_tolerance: what the self-test holds them to.
+        stream: of a model with memory; the first steps that fit `MAX_GOLDEN_BYTES` are taken.
         readme: the text of README.md.
         runtime_module_file: the source file of the engine's adapter.
         runtime_class: the adapter's name in it; in the bundle it is called ``PLUGIN`` as well.
@@ -84,6 +95,11 @@ def write_bundle(
             folder.mkdir()
             place_files(model_dir, folder / "model")
             samples = _write_golden(golden, folder / "golden")
+            steps = 0
+            if stream is not None:
+                steps = _write_golden(stream.steps, folder / "golden" / "stream")
+                if stream.initial:
+                    (folder / STATE).write_bytes(npz.dump(stream.initial))
             place_runner(folder, runtime_module_file, runtime_class, manifest.runtime.name)
             if substitute_module_file is not None and manifest.checked_with is not None:
                 place = folder / "runtime" / "edgekit" / "runtimes" / f"{manifest.checked_with.name}.py"
@@ -94,7 +110,12 @@ def write_bundle(
             for name, source in (app or {}).items():
                 _place(source, folder / name)
             complete = dataclasses.replace(
-                manifest, golden_tolerance=golden_tolerance, golden_samples=samples, files=_hash_files(folder)
+                manifest,
+                golden_tolerance=golden_tolerance,
+                golden_samples=samples,
+                golden_steps=steps,
+                golden_steps_tolerance=Tolerance() if stream is None else stream.tolerance,
+                files=_hash_files(folder),
             )
             (folder / MANIFEST).write_bytes(complete.dumps())
             _flush(folder)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .console import Console
-from .options import define, input_options, range_option, target_option
+from .options import define, input_options, range_option, state_options, target_option
 
 EXAMPLE = """
 edgekit export net.py:build --target cpu --data digits.npz --metric top1 --max-drop 0.005
@@ -48,6 +48,7 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
 )
 @input_options
 @range_option
+@state_options
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
 @click.option(
     "--reference",

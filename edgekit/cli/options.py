@@ -83,6 +83,26 @@ def range_option(function: Function) -> Function:
     return option(function)
 
 
+def state_options(function: Function) -> Function:
+    """``--state`` and ``--rollout``, for models with memory."""
+    for option in (
+        click.option(
+            "--rollout",
+            type=int,
+            metavar="N",
+            help="Steps in which a model with memory runs with its own state beside PyTorch with its own. Default: 64.",
+        ),
+        click.option(
+            "--state",
+            multiple=True,
+            metavar="OUT=IN",
+            help="An output that is an input of the next run, e.g. stateN=state; none: look for none. Repeatable.",
+        ),
+    ):
+        option(function)
+    return function
+
+
 def input_options(function: Function) -> Function:
     """``--input`` and ``--dynamic``, for a source that does not tell its inputs."""
     for option in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ def is_arrow(folder: Path) -> bool:
     return (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
-def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...]) -> Dataset:
+def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...], optional: Collection[str] = ()) -> Dataset:
     """Open the folder; rows are read from the memory-mapped file one by one.
 
     Raises:
@@ -40,6 +40,7 @@ def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...]) -> Dataset:
         table = datasets.load_from_disk(str(folder)).with_format("numpy")
     except Exception as error:
         raise DataError(f"{spec} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    inputs = fit.present(table.column_names, inputs, optional)
     names = [item.name for item in inputs]
     label = next((name for name in LABELS if name in table.column_names and name not in names), None)
     ignored = [name for name in table.column_names if name not in (*names, label)]

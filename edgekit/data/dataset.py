@@ -105,6 +105,12 @@ class Dataset:
         other.has_labels, other._fetch = False, bare
         return other
 
+    def head(self, count: int) -> Dataset:
+        """The first ``count`` samples, or all of them: what follows one another stays together."""
+        part = copy.copy(self)
+        part._indices = self._indices[:count]
+        return part
+
     def take(self, count: int) -> Dataset:
         """At most ``count`` samples, evenly strided over the whole, so that ordered classes are all met.
 

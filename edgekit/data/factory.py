@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ def is_factory(spec: str) -> bool:
     return bool(re.fullmatch(r".+\.py(:\w+)?|[A-Za-z_][\w.]*:[A-Za-z_]\w*", main))
 
 
-def load(spec: str, inputs: tuple[TensorSpec, ...], limit: int) -> Dataset:
+def load(spec: str, inputs: tuple[TensorSpec, ...], limit: int, optional: Collection[str] = ()) -> Dataset:
     """Call the factory once, count and check its samples, and keep none of them.
 
     Raises:
@@ -52,6 +52,10 @@ def load(spec: str, inputs: tuple[TensorSpec, ...], limit: int) -> Dataset:
                 f"{target} {user_code.raised(error)}", details=user_code.lines(error.__traceback__)
             ) from error
 
+    if optional:  # the first sample tells whether they are there
+        first: object = next(start(), {})
+        feeds = first[0] if isinstance(first, tuple) and len(first) == 2 else first
+        inputs = fit.present(feeds if isinstance(feeds, Mapping) else (), inputs, optional)
     counted, labelled, notes = _survey(spec, start, inputs, limit)
 
     def fetch(indices: Sequence[int]) -> Iterator[Sample]:

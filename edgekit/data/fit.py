@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..contracts import Array, Feeds, TensorSpec
 from ..errors import DataError, suggestion
+
+
+def present(given: Iterable[str], inputs: tuple[TensorSpec, ...], optional: Collection[str]) -> tuple[TensorSpec, ...]:
+    """The inputs that the data must hold: all of them, without those ``optional`` ones of which they hold none."""
+    if set(given) & set(optional):
+        return inputs
+    return tuple(item for item in inputs if item.name not in optional)
 
 
 def check_names(given: list[str], inputs: tuple[TensorSpec, ...], where: str) -> None:

@@ -5,6 +5,7 @@ What a model should never get (a wrong name, shape or dtype, NaN, infinity) is r
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from ..contracts import TensorSpec
@@ -20,6 +21,7 @@ def load_data(
     *,
     preprocess: str | None = None,
     limit: int = DEFAULT_LIMIT,
+    optional: Collection[str] = (),
 ) -> Dataset:
     """Open the data that ``spec`` names and check that it fits ``inputs``.
 
@@ -29,6 +31,7 @@ def load_data(
             iterable of feeds or (feeds, label); a folder written by Hugging Face's ``save_to_disk``.
         inputs: the model's inputs. A sample has the batch size they state, or 1 where it is free.
         preprocess: for images: see `edgekit.data.images.parse_preprocess`.
+        optional: inputs that the data may do without, all of them at once: a model's state.
         limit: number of samples after which a factory's iterable is cut off.
 
     Raises:
@@ -36,7 +39,7 @@ def load_data(
         UsageError: ``preprocess`` is malformed, or given for what is no image folder.
         EngineError: a package that this form needs is not installed.
     """
-    from . import arrow, factory, images, npz
+    from . import arrow, factory, fit, images, npz
 
     path = Path(spec)
     is_images = path.is_dir() and not arrow.is_arrow(path)
@@ -45,20 +48,20 @@ def load_data(
 
         raise UsageError(f"--preprocess is for image folders, and '{spec}' is not one")
     if is_images:
-        return images.load(spec, path, inputs, preprocess)
+        return images.load(spec, path, fit.present((), inputs, optional), preprocess)
     if path.is_dir():
-        return arrow.load(spec, path, inputs)
+        return arrow.load(spec, path, inputs, optional)
     if factory.is_factory(spec):
-        return factory.load(spec, inputs, limit)
+        return factory.load(spec, inputs, limit, optional)
     if not path.exists():
         raise DataError(
             f"there is no {spec}",
             fix="--data takes an .npz file, an image folder, file.py:factory, or a folder written by save_to_disk",
         )
     if path.suffix == ".npz":
-        return npz.load(spec, path, inputs)
-    if path.suffix == ".npy" and len(inputs) == 1:
-        return npz.load(spec, path, inputs)
+        return npz.load(spec, path, inputs, optional)
+    if path.suffix == ".npy" and len(fit.present((), inputs, optional)) == 1:
+        return npz.load(spec, path, inputs, optional)
     raise DataError(
         f"{spec} is not data that edgekit can read",
         fix=f"Save it as .npz: numpy.savez('data.npz', {', '.join(f'{item.name}=…' for item in inputs)}, labels=…)",

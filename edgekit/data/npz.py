@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,18 @@ LABELS = ("labels", "label")
 _LOCAL_HEADER = 30  # bytes of a zip member's fixed local header; name and extra field follow (APPNOTE 4.3.7)
 
 
-def load(spec: str, path: Path, inputs: tuple[TensorSpec, ...]) -> Dataset:
+def load(spec: str, path: Path, inputs: tuple[TensorSpec, ...], optional: Collection[str] = ()) -> Dataset:
     """Open ``path`` (or a lone ``.npy`` for a model of one input) and check every value once.
 
     Raises:
         DataError: see `edgekit.data.load.load_data`.
     """
-    arrays = _open(path) if path.suffix == ".npz" else {inputs[0].name: _read_npy(path)}
+    if path.suffix == ".npz":
+        arrays = _open(path)
+        inputs = fit.present(arrays, inputs, optional)
+    else:
+        inputs = fit.present((), inputs, optional)
+        arrays = {inputs[0].name: _read_npy(path)}
     label_name = next((name for name in LABELS if name in arrays and name not in {i.name for i in inputs}), None)
     labels = arrays.pop(label_name) if label_name else None
     fit.check_names(list(arrays), inputs, spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,13 +56,7 @@ class StagingDevice:
     ) -> Worker:
         """A fresh process there with ``artifact`` open. See `devices.Device.open`."""
         copy = self._copy(artifact.path.parent, runtime)
-        moved = Artifact(
-            Path(f"{copy}/model/{artifact.path.name}"),
-            artifact.format,
-            artifact.precision,
-            artifact.inputs,
-            artifact.outputs,
-        )
+        moved = replace(artifact, path=Path(f"{copy}/model/{artifact.path.name}"))
         return RemoteWorker(self._remote.session, copy, moved, runtime, options, feeds, told)
 
     def self_test(self, folder: Path, *, substitute: bool = False) -> str:

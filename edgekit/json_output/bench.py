@@ -267,6 +267,16 @@ class BenchSource(TypedDict):
     parameters: int | None
 
 
+class StepsTimed(TypedDict):
+    """What the runs of a model with memory were."""
+
+    state: list[str]
+    """the inputs that it is fed by"""
+    bound: bool | None
+    """true: each run was a step of a stream whose state stayed in the engine's memory; false: it was taken out and fed
+    again; null: it was fed from outside, always the same"""
+
+
 class Bench(TypedDict):
     """What was measured, on what, and what may be concluded from it."""
 
@@ -283,6 +293,8 @@ class Bench(TypedDict):
     cold_start: ColdStart
     harness: Harness
     mode: Literal["latency", "throughput", "sustained", "server"]
+    stream: StepsTimed | None
+    """null: the model has no memory"""
     batch: int | None
     """samples in one run, as `--batch` asked"""
     throughput: NotRequired[Throughput]

@@ -1,8 +1,8 @@
 """``edgekit bundle … --json`` and ``edgekit build --json``."""
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
-from .common import Device, PassRecord, Runtime, TensorSpec, Tolerance
+from .common import Device, PassRecord, Runtime, StatePair, TensorSpec, Tolerance
 
 
 class EngineUse(Runtime):
@@ -30,6 +30,9 @@ class Golden(TypedDict):
 
     samples: int
     tolerance: Tolerance
+    steps: NotRequired[int]
+    """of a stream, where the model has memory"""
+    steps_tolerance: NotRequired[Tolerance]
 
 
 class FileRecord(TypedDict):
@@ -68,6 +71,8 @@ class Manifest(TypedDict):
     unverified: str | None
     """what it was not checked on, and was shipped all the same; null: nothing is missing"""
     golden: Golden
+    state: NotRequired[list[StatePair]]
+    """what goes from one run to the next"""
     files: dict[str, FileRecord]
 
 

@@ -48,6 +48,15 @@ class TensorSpec(TypedDict):
     """a name stands for a free dimension"""
 
 
+class StatePair(TypedDict):
+    """An output that is an input of the next run."""
+
+    input: str
+    output: str
+    buffer: bool
+    """it is a buffer of the user's module, and no argument of forward"""
+
+
 class Source(TypedDict):
     """The model that was named."""
 
@@ -63,6 +72,10 @@ class Source(TypedDict):
     """what was decided for the user, a line each"""
     made_up: str | None
     """what of the example inputs nobody gave; null: nothing"""
+    state: list[StatePair]
+    """what goes from one run to the next"""
+    state_found: list[str]
+    """those of its inputs that were found by their names, and not stated"""
 
 
 class Tolerance(TypedDict):
@@ -101,6 +114,31 @@ class Parity(TypedDict):
     misses: list[str]
     """each bound that does not hold"""
     outputs: dict[str, OutputError]
+
+
+class Rollout(TypedDict):
+    """A stream in the engine beside PyTorch's, each with its own state. Null decibels: the outputs are equal."""
+
+    passed: bool
+    steps: int
+    frames: str
+    """where they come from"""
+    sqnr_db: float | None
+    """of the worst output over all steps"""
+    max_abs: float | None
+    first_db: float | None
+    """of the first step, against what varies over all steps"""
+    last_db: float | None
+    """of the last step"""
+    tail_db: float | None
+    """of the last quarter of the steps"""
+    worst_db: float | None
+    worst_step: int
+    """counted from 1"""
+    steps_db: list[float | None]
+    state_bound: bool | None
+    """whether the engine kept the state in its own memory"""
+    misses: list[str]
 
 
 class Metric(TypedDict):

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from .common import Device, Interval, Metric, Parity, PassRecord, Source
+from .common import Device, Interval, Metric, Parity, PassRecord, Rollout, Source
 
 
 class CandidateLatency(TypedDict):
@@ -47,6 +47,8 @@ class Candidate(TypedDict):
     latency: CandidateLatency | None
     parity: Parity | None
     metric: Metric | None
+    rollout: Rollout | None
+    """null: the model has no memory, or it did not come to that"""
     same_graph: SameGraph | None
     kept_float: list[str]
     """nodes left in floating point to hold the accuracy"""

@@ -76,6 +76,7 @@ class Measured:
     extras: Extras = field(default_factory=Extras)
     pinned: Applied | None = None  # cores and priority of the last process; None: not asked for
     batch: int | None = None  # samples in one run; None: as the golden inputs come
+    state_inputs: tuple[str, ...] = ()  # of a model with memory
     told: Mapping[str, Any] | None = None  # the answer to the question of another mode than that
 
 
@@ -153,6 +154,7 @@ def benchmark_bundle(
         extras=extras,
         pinned=applied[-1] if applied else None,
         batch=batch,
+        state_inputs=tuple(pair.input for pair in bundle.artifact.state),
         told=told,
     )
 
@@ -255,6 +257,7 @@ def to_json(
         "harness": {"p50_s": measured.harness_p50_s},
         "mode": measured.mode,
         "batch": measured.batch,
+        "stream": _stream(measured),
         **({} if measured.told is None else {measured.mode: dict(measured.told)}),
         "throughput_per_s": 1 / summary.mean_s if summary.mean_s > 0 else None,
         "memory": memory,
@@ -267,6 +270,22 @@ def to_json(
         "samples": None if samples is None else str(samples),
         "not_measured": not_measured,
     }
+
+
+def _stream(measured: Measured) -> dict[str, Any] | None:
+    """Of a model with memory: its state, and whether the engine kept it in its own memory while runs were timed."""
+    if not measured.state_inputs:
+        return None
+    return {"state": list(measured.state_inputs), "bound": measured.infos[0].state_bound}
+
+
+def stream_text(bound: bool | None) -> str:
+    """What the timed runs of a model with memory were; ``bound``: as in `client.WorkerInfo`."""
+    return {
+        True: "each run is a step of a stream, its state kept in the engine's memory",
+        False: "each run is a step of a stream, its state taken out and fed again",
+        None: "its state is fed from outside, always the same",
+    }[bound]
 
 
 def dumps(result: Mapping[str, Any]) -> str:
@@ -289,6 +308,9 @@ def to_text(result: Mapping[str, Any]) -> str:
         else:
             low, middle, high = (1e3 * value[name] for name in ("low", "value", "high"))
             lines.append(f"{label}   {middle:.4g} ms   ({latency['confidence']:.0%}: {low:.4g} to {high:.4g})")
+    if result.get("stream"):
+        stream = result["stream"]
+        lines.append(f"stream   {', '.join(stream['state'])}: {stream_text(stream['bound'])}")
     if result["harness"]["p50_s"] is not None:
         lines.append(f"harness   {1e6 * result['harness']['p50_s']:.2g} µs a run (the null runtime's p50)")
     if result["stopped"]:

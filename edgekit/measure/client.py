@@ -49,6 +49,7 @@ class WorkerInfo:
     placement: Placement
     in_force: Mapping[str, Any]
     own_clock: bool = False  # the session times its runs itself: contracts.OutOfProcess
+    state_bound: bool | None = None  # whether timed runs keep their state in the engine; None: they have none
 
     @property
     def clock_s(self) -> float:
@@ -80,6 +81,7 @@ class Worker:
         snapshots: the machine's state between the blocks of `measure`, at most one every `state.INTERVAL_S`.
         snapshot_costs_s: what reading each took.
         unread: what cannot be read of it there, and why.
+        state_bound: whether the state of `stream` stays in the engine's own memory.
 
     Raises:
         EngineError: the process cannot be started, the engine is missing or refuses the model, it crashed, or did not
@@ -103,6 +105,7 @@ class Worker:
         self.snapshots: list[Snapshot] = []
         self.snapshot_costs_s: list[float] = []
         self.unread: dict[str, str] = {}
+        self.state_bound: bool | None = None
         self._stderr = scratch_file()  # a pipe could fill up
         started = time.perf_counter()
         try:
@@ -177,6 +180,18 @@ class Worker:
         """Run once for each of ``feeds`` and return the outputs in the same order."""
         _, blobs = self._ask("run", {}, [npz.dump(item) for item in feeds])
         return [npz.load(blob) for blob in blobs]
+
+    def stream(self, frames: Sequence[Feeds], state: Feeds | None = None) -> list[Outputs]:
+        """The next frames of a stream, whose state the worker keeps: the outputs that are none, in the same order.
+
+        Args:
+            frames: the inputs that are no state.
+            state: begin a new stream with it, by the inputs' names; zeros where it says nothing. None: go on.
+        """
+        blobs = [npz.dump(item) for item in (*(() if state is None else (state,)), *frames)]
+        told, answers = self._ask("stream", {"start": state is not None}, blobs)
+        self.state_bound = told["state_bound"]
+        return [npz.load(blob) for blob in answers]
 
     def pin(self, cores: Sequence[int] | None, nice: int | None) -> Applied:
         """Keep the process on ``cores``, at priority ``nice``, as far as its system allows: see `affinity.apply`."""
@@ -311,6 +326,7 @@ def _info(answer: Mapping[str, Any], cold_start_s: float) -> WorkerInfo:
         placement=placement_from_json(answer["placement"]),
         in_force=answer["in_force"],
         own_clock=answer.get("own_clock", False),  # a bundle's own worker may be older
+        state_bound=answer.get("state_bound"),
     )
 
 

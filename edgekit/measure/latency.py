@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Feeds, Session
+from .stream import Stream
 
 MAX_RUNS = 1_000_000
 """A block ends after so many runs whatever its time: 8 MB of samples."""
@@ -26,11 +27,11 @@ class Sampler:
     or allocating results. The rotation goes on from block to block.
 
     Args:
-        session: an open session; stays the caller's to close.
+        session: an open session; stays the caller's to close. Or a stream in one: then each run is its next step.
         feeds: at least one set of inputs, real ones: some kernels are faster on zeros, and caches on one input alone.
     """
 
-    def __init__(self, session: Session, feeds: Sequence[Feeds]) -> None:
+    def __init__(self, session: Session | Stream, feeds: Sequence[Feeds]) -> None:
         if not feeds:
             raise ValueError("a sampler needs at least one set of inputs")
         self._feeds = list(feeds)  # a bound call is valid only while its arrays live

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import errors
-from ..contracts import Artifact, NodePlacement, Placement, TensorSpec
+from ..contracts import Artifact, NodePlacement, Placement, StatePair, TensorSpec
 
 Message = tuple[dict[str, Any], list[bytes]]
 
@@ -66,6 +66,7 @@ def artifact_to_json(artifact: Artifact) -> dict[str, Any]:
         "precision": artifact.precision,
         "inputs": [spec_to_json(spec) for spec in artifact.inputs],
         "outputs": [spec_to_json(spec) for spec in artifact.outputs],
+        "state": [dataclasses.asdict(pair) for pair in artifact.state],
     }
 
 
@@ -77,6 +78,7 @@ def artifact_from_json(value: Mapping[str, Any]) -> Artifact:
         precision=value["precision"],
         inputs=tuple(map(spec_from_json, value["inputs"])),
         outputs=tuple(map(spec_from_json, value["outputs"])),
+        state=tuple(StatePair(**item) for item in value.get("state", ())),  # an older host knows of none
     )
 
 

@@ -25,6 +25,7 @@ from . import affinity, energy, machine, npz, peaks, state
 from .engines import load_runtime
 from .latency import Sampler
 from .protocol import Message, artifact_from_json, error_to_json, placement_to_json, read_message, write_message
+from .stream import Stream
 from .telling import listening, tell
 
 ALIVE_S = 5.0
@@ -89,6 +90,7 @@ class _Server:
         self._feeds: list[Feeds] = []
         self._session: Session | None = None
         self._sampler: TimedRuns | None = None
+        self._steps: Stream | None = None
         self._import_s = 0.0
         self._rss_before_open: int | None = None
         self._reader = state.Reader()
@@ -106,6 +108,7 @@ class _Server:
             "pin": self._pin,
             "profile": self._profile,
             "run": self._run,
+            "stream": self._stream,
             "memory": self._memory,
         }
 
@@ -133,7 +136,7 @@ class _Server:
             raise EngineError("no model was opened in this worker")
         if self._session is not None:
             self._session.close()
-            self._session = self._sampler = None
+            self._session = self._sampler = self._steps = None
         return self._start_session(self._runtime, self._artifact, header["options"]), []
 
     def _start_session(self, runtime: Runtime, artifact: Artifact, table: dict[str, Any]) -> dict[str, Any]:
@@ -142,13 +145,17 @@ class _Server:
         session = runtime.open(artifact, options)
         load_s = time.perf_counter() - start
         self._session = session
-        first_run_s = None
+        first_run_s = bound = None
         if self._feeds:
             start = time.perf_counter()
             session.run(self._feeds[0])
             first_run_s = time.perf_counter() - start
             if isinstance(session, OutOfProcess):
                 self._sampler = session.sampler(self._feeds)
+            elif artifact.state:
+                steps = self._new_stream(session, artifact, self._feeds[0])
+                self._sampler = Sampler(steps, [_frame(artifact, feeds) for feeds in self._feeds])
+                bound = steps.bound  # known now that its calls are bound
             else:
                 self._sampler = Sampler(session, self._feeds)
         self._reader.load.helpers = self._helpers()
@@ -164,6 +171,7 @@ class _Server:
             "placement": placement,
             "placement_s": placement_s,
             "in_force": session.in_force(),
+            "state_bound": bound,
         }
 
     def _measure(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
@@ -215,6 +223,23 @@ class _Server:
                 tell("running", done / len(blobs))
             answers.append(npz.dump(session.run(npz.load(blob))))
         return {}, answers
+
+    def _stream(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        """Frames of one stream, which goes on from request to request; ``start``: a new one, from the first blob."""
+        session, artifact = self._opened(), self._artifact
+        assert artifact is not None
+        frames = [npz.load(blob) for blob in blobs]
+        if header["start"]:
+            self._steps = self._new_stream(session, artifact, frames.pop(0))
+        if self._steps is None:
+            raise EngineError("no stream was begun in this worker")
+        answers = [npz.dump(self._steps.run(frame)) for frame in frames]
+        return {"state_bound": self._steps.bound}, answers
+
+    def _new_stream(self, session: Session, artifact: Artifact, feeds: Feeds) -> Stream:
+        """A stream whose state begins as ``feeds`` has it."""
+        first = {pair.input: feeds[pair.input] for pair in artifact.state if pair.input in feeds}
+        return Stream(session, artifact.inputs, artifact.state, first)
 
     def _pin(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         return affinity.apply(header["cores"], header["nice"], self._helpers()).to_json(), []
@@ -280,6 +305,12 @@ class _Server:
         if self._session is None:
             raise EngineError("no model is open in this worker")
         return self._session
+
+
+def _frame(artifact: Artifact, feeds: Feeds) -> Feeds:
+    """The feeds that are no state."""
+    kept = {pair.input for pair in artifact.state}
+    return {name: array for name, array in feeds.items() if name not in kept}
 
 
 def _allowed(commands: dict[str, Any]) -> str:

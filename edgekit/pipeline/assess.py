@@ -93,6 +93,7 @@ class Assessed:
             nodes=sum(self.placement.values()) if self.placement else None,
             parity=self.check.parity if self.check else None,
             metric=self.check.metric if self.check else None,
+            rollout=self.check.rollout if self.check else None,
             same_graph=self.check.same_graph if self.check else None,
             latency=best.latency(baseline) if best and self.passed else None,
             passes=self.built.records if self.built else (),

@@ -50,6 +50,7 @@ def build(
             return NotBuilt("; ".join(record.detail for record in records))
         directory.mkdir()
         artifact, info = exporter.write(model, directory, candidate.precision, options, context)
+    artifact = replace(artifact, state=source.state)
     operators = frozenset(node.op_type for graph in model.graphs() for node in graph) if model else frozenset()
     size_bytes, digest = _weigh(directory)
     built = Built(variant, toolchain, artifact, directory, records, info, keep_float, size_bytes, operators, digest)

@@ -7,15 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
+from ..accuracy.drift import DriftMeter
 from ..accuracy.parity import ParityCheck
 from ..accuracy.same_graph import SameGraphCheck
-from ..contracts import Artifact, Outputs
+from ..contracts import Artifact, Feeds, Outputs
 from ..data.chunks import in_chunks, nbytes
 from ..measure.parity import ParityMeter
 from ..results import MetricReport
-from .job import GOLDEN_SAMPLES, Built, Check
+from .job import GOLDEN_SAMPLES, GOLDEN_STEPS, Built, Check
 
 if TYPE_CHECKING:
+    from ..accuracy.rollout import Rollout
     from ..measure.client import Worker
 
 
@@ -48,6 +50,27 @@ def checked_form(built: Built, options: Mapping[str, Any]) -> tuple[Artifact, st
     return artifact, built.stand_in.runtime, built.stand_in.options
 
 
+def _roll_out(outcome: Check, rollout: Rollout, built: Built, worker: Worker) -> Check:
+    """``outcome`` with the engine's own stream beside the reference's, over the same frames."""
+    job = built.variant.job
+    tolerance = job.accuracy.tolerance(built.candidate.precision)
+    drift, golden = DriftMeter(tolerance, varied=rollout.varied), ParityMeter()
+    state: Feeds | None = rollout.initial
+    done = 0
+    for chunk in in_chunks(rollout.expected, lambda sample: nbytes(sample.feeds) + nbytes(sample.expected)):
+        answers = worker.stream([rollout.frame(sample.feeds) for sample in chunk], state)
+        state = None
+        for index, (sample, got) in enumerate(zip(chunk, answers, strict=True), start=done):
+            expected = {name: sample.expected[name] for name in got}
+            drift.add(expected, got)
+            if index < GOLDEN_STEPS:
+                golden.add(expected, got)
+        done += len(chunk)
+        job.progress.step(done, len(rollout), f"{built.candidate.name}, its own state")
+    report = drift.report(rollout.frames, worker.state_bound)
+    return replace(outcome, rollout=report, golden_steps_db=golden.result().sqnr_db)
+
+
 def check(built: Built, worker: Worker) -> Check:
     """Run every sample through the open engine and compare with the reference.
 
@@ -76,7 +99,9 @@ def check(built: Built, worker: Worker) -> Check:
         done += len(chunk)
         job.progress.step(done, len(expected), built.candidate.name)
     report = parity.report()
-    outcome = Check(report, None, golden.result().sqnr_db, same.result() if same else None)
+    outcome = Check(report, None, golden.result().sqnr_db, same_graph=same.result() if same else None)
+    if report.passed and job.rollout is not None:
+        outcome = _roll_out(outcome, job.rollout, built, worker)
     if metric is None or accuracy.metric is None or expected.metric is None:
         return outcome
     refuse_undefined(metric, accuracy.metric, "the engine")

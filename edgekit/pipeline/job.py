@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..accuracy.expected import ReferenceRun
+from ..accuracy.rollout import Rollout
 from ..accuracy.rules import Accuracy
 from ..analysis.overflow import Overflow
 from ..analysis.sensitivity import Rankings
 from ..context import PassContext
 from ..contracts import Artifact, PassRecord, Progress
-from ..results import MetricReport, ParityReport, SameGraph
+from ..results import MetricReport, ParityReport, RolloutReport, SameGraph
 from ..target.needs import StandIn
 from ..target.profile import Candidate, Target
 from ..target.toolchain import Toolchain
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 GOLDEN_SAMPLES = 4
 """The first samples go into the bundle, with the reference's outputs for them."""
+GOLDEN_STEPS = 8
+"""And the first steps of a stream, where the model has memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Job:
     progress: Progress
     allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device
     dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # see PassContext.dimensions
+    rollout: Rollout | None = None  # None: the model has no memory, or no step was asked for
 
     def emulator_of(self, toolchain: Toolchain) -> str | None:
         """What stands for the device where the candidate is checked; None: nothing does, or the engine is silent."""
@@ -127,6 +131,8 @@ class Check:
     parity: ParityReport
     metric: MetricReport | None
     golden_db: float  # signal-to-noise ratio over the first `GOLDEN_SAMPLES` alone
+    rollout: RolloutReport | None = None  # of a model with memory, each side with its own state
+    golden_steps_db: float = 0.0  # over the first `GOLDEN_STEPS` of it
     same_graph: SameGraph | None = None  # against the CPU on the same graph, where the device is emulated
 
     @property
@@ -140,4 +146,6 @@ class Check:
             return f"{title} drops by {self.metric.drop:.4g}, allowed {self.metric.max_drop:g}" + (
                 f": {told}" if told else ""
             )
+        if self.rollout is not None and not self.rollout.passed:
+            return "stream: " + "; ".join(self.rollout.misses)
         return None

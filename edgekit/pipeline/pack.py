@@ -10,14 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import plugins
 from ..accuracy.same_graph import same_graph_text
 from ..bundle import EngineUse, Manifest, Substitute, write_bundle
 from ..bundle.readme import bundle_readme
-from ..contracts import AppGlue, Embeddable, PassRecord, Runtime, Tolerance, options_from
+from ..bundle.write import GoldenStream
+from ..contracts import AppGlue, Embeddable, Feeds, PassRecord, Runtime, Tolerance, options_from
 from ..errors import TakenError
 from ..facts import install_on
 from ..measure.engines import installed_version
+from ..measure.stream import shown_outputs
 from ..plain import plain, readable
 from ..results import ReferenceReport
 from ..target.profile import machine
@@ -25,9 +29,10 @@ from ..units import latency as shown
 from ..units import metric_title
 from ..version import __version__
 from .assess import Assessed, why_not_measured
-from .job import GOLDEN_SAMPLES, Built, Check
+from .job import GOLDEN_SAMPLES, GOLDEN_STEPS, Built, Check
 
 if TYPE_CHECKING:
+    from ..accuracy.rollout import Rollout
     from .race import Contender
     from .site import Site
 
@@ -115,6 +120,7 @@ def pack_bundle(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         checked_with=substitute,
         unverified=picked.unverified,
+        state=variant.source.state,
     )
     tested: list[str] = []
     write = partial(
@@ -124,6 +130,7 @@ def pack_bundle(
         model_dir=built.directory,
         golden=[(sample.feeds, sample.expected) for sample in golden],
         golden_tolerance=_golden_tolerance(outcome.golden_db, parity.tolerance),
+        stream=_golden_stream(job.rollout, outcome, variant.source.initial),
         readme=bundle_readme(
             name=manifest.name,
             target=job.target.name,
@@ -138,6 +145,7 @@ def pack_bundle(
             note=facts.note if install == runtime.install else "",
             device=facts.on_the_device,
             app=glue.readme,
+            state=manifest.state,
         ),
         runtime_module_file=Path(inspect.getfile(runtime_class)),
         runtime_class=runtime_class.__qualname__,
@@ -170,6 +178,20 @@ def _layers(built: Built) -> bytes:
 
     model = ir.load(built.artifact.path) if built.artifact.path.suffix == ".onnx" else built.variant.graph
     return layers_json(model, built.variant.job.expected.first(1)[0].feeds)
+
+
+def _golden_stream(rollout: Rollout | None, outcome: Check, initial: Feeds) -> GoldenStream | None:
+    """The first steps of the reference's stream; without a rollout only what the state begins with."""
+    begins = rollout.initial if rollout is not None else initial
+    nonzero = {name: array for name, array in begins.items() if np.any(array)}
+    if rollout is None or outcome.rollout is None:
+        return GoldenStream((), Tolerance(), nonzero) if nonzero else None
+    steps = []
+    for sample in rollout.expected.first(GOLDEN_STEPS):
+        shown = shown_outputs(list(sample.expected), rollout.pairs)
+        steps.append((rollout.frame(sample.feeds), {name: sample.expected[name] for name in shown}))
+    tolerance = _golden_tolerance(outcome.golden_steps_db, outcome.parity.tolerance)
+    return GoldenStream(steps, tolerance, nonzero)
 
 
 def _golden_tolerance(measured_db: float, allowed: Tolerance) -> Tolerance:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import units
+from ..measure.benchmark import stream_text
 from ..measure.statistics import Estimate
 from .layers import energy_line, layer_lines, pinned_line
 from .layout import Ink, cores_text, labelled, shorten
@@ -33,6 +34,9 @@ def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     for key in ("p50_s", "p90_s", "p99_s"):
         lines += labelled(key.removesuffix("_s"), _percentile(latency, key, why), ink, width)
     lines += _mode_lines(result, ink, width)
+    if result.get("stream"):
+        stream = result["stream"]
+        lines += labelled("stream", f"{', '.join(stream['state'])}: {stream_text(stream['bound'])}", ink, width)
     if result["stopped"]:
         lines += labelled("time", stopped_line(result["stopped"], "p50"), ink, width)
     lines += labelled("cold start", _cold_start(result["cold_start"]), ink, width)

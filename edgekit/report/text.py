@@ -11,6 +11,7 @@ from ..accuracy.same_graph import same_graph_text
 from ..contracts import PassRecord, Tolerance
 from ..results import CandidateResult, ExportResult, MemoryReport, Opinion, ParityReport, ReferenceReport
 from .layout import Ink, columns, labelled, shorten, wrap
+from .stream import rollout_line, state_line
 
 _NAMES_SHOWN = 3
 _SCREENING = "~"
@@ -29,6 +30,8 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
     lines = labelled("source", source_line(result.source), ink, width)
     if result.source.get("made_up"):
         lines += labelled("inputs", made_up_line(result.source["made_up"]), ink, width)
+    if result.source.get("state"):
+        lines += labelled("state", state_line(result.source), ink, width)
     lines += labelled("exported", _exported(result), ink, width)
     lines += _candidates(result, ink, width)
     if result.emulated is not None:
@@ -42,6 +45,8 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
         lines += labelled("reference", reference_line(result.reference), ink, width)
     if result.pick.parity:
         lines += labelled("parity", parity_line(result.pick.parity), ink, width)
+    if result.pick.rollout:
+        lines += labelled("stream", rollout_line(result.pick.rollout), ink, width)
     if len(result.placement) > 1:
         lines += labelled("placement", placement_text(result.placement), ink, width)
     lines += labelled("bundle", _bundle(result), ink, width)
@@ -164,7 +169,7 @@ def _candidates(result: ExportResult, ink: Ink, width: int) -> list[str]:
 
 
 _PICKED = "   ◀ picked"
-_COLUMNS = ("name", "threads", "nodes", "size", "p50", "speed", "metric", "SQNR")
+_COLUMNS = ("name", "threads", "nodes", "size", "p50", "speed", "metric", "SQNR", "stream")
 _EXPENDABLE = ("nodes", "size", "threads", "SQNR")
 
 
@@ -189,12 +194,13 @@ def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
             units.ratio_interval(item.latency.speedup) if item.latency and item.latency.speedup else "",
             units.metric(item.metric.name, item.metric.value) if item.metric else "",
             units.decibels(item.parity.sqnr_db) if item.parity else "",
+            units.decibels(item.rollout.sqnr_db) if item.rollout else "",
         ]
         for index, item in enumerate(result.candidates)
     ]
     rounds = {item.latency.processes for item in result.candidates if item.latency and not item.latency.screening}
     how = f" ({max(rounds)} process{'es' if max(rounds) > 1 else ''} each)" if rounds and not compact else ""
-    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", "vs fp32", metric, "SQNR"]
+    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", "vs fp32", metric, "SQNR", "stream"]
     return [[title if any(row[i] for row in rows) else "" for i, title in enumerate(titles)], *rows]
 
 

@@ -19,6 +19,7 @@ from ..results import (
     Opinion,
     ParityReport,
     ReferenceReport,
+    RolloutReport,
 )
 
 
@@ -90,6 +91,7 @@ def _candidate(item: Mapping[str, Any]) -> CandidateResult:
         nodes=item["nodes"],
         parity=_parity(item["parity"]) if item["parity"] else None,
         metric=MetricReport(**item["metric"]) if item["metric"] else None,
+        rollout=_rollout(item["rollout"]) if item.get("rollout") else None,
         latency=_latency(item["latency"]) if item["latency"] else None,
         kept_float=tuple(item["kept_float"]),
         rejected=item["rejected"],
@@ -121,6 +123,19 @@ def _parity(item: Mapping[str, Any]) -> ParityReport:
         reference=item["reference"],
         misses=tuple(item["misses"]),
         outputs={name: {key: _number(v) for key, v in row.items()} for name, row in item["outputs"].items()},
+    )
+
+
+def _rollout(item: Mapping[str, Any]) -> RolloutReport:
+    return RolloutReport(
+        passed=item["passed"],
+        steps=item["steps"],
+        frames=item["frames"],
+        worst_step=item["worst_step"],
+        steps_db=tuple(map(_number, item["steps_db"])),
+        state_bound=item["state_bound"],
+        misses=tuple(item["misses"]),
+        **{key: _number(item[key]) for key in ("sqnr_db", "max_abs", "first_db", "last_db", "tail_db", "worst_db")},
     )
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from ..contracts import TensorSpec
-from ..errors import SourceError
+from ..contracts import StatePair, TensorSpec
+from ..errors import EdgekitError, SourceError
 from . import capture, tree
 from .flags import FreeAxis, check_sizes, parse_dynamic
 from .flat import FlatModule, forward_failure, to_numpy
 from .made_up import made_up
+from .memory import LiftedModule, Memory, as_buffers, carried
 from .source import Kind, Source
 
 _NUMPY_DTYPES = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"}
@@ -88,12 +89,28 @@ def from_module(
     axes = list({(item.input, item.axis): item for item in asked}.values())
     check_sizes(axes, example)
 
+    memory = Memory(module)
     try:
-        result, again = flat.result(), flat.result()
+        names, tensors, dropped = _outputs(spec, flat.result(), example)
+        written = memory.written()
+        tensors = [tensor.clone() for tensor in tensors] if written else tensors  # may be the memory itself
+        memory.refuse_loose()
+        memory.restore()
+        again = flat.result()
+    except EdgekitError:
+        raise
     except Exception as error:
         raise forward_failure(spec, module, error, example) from error
-    names, tensors, dropped = _outputs(spec, result, example)
     _check_repeatable(spec, names, tensors, _outputs(spec, again, example)[1])
+    memory.restore()
+    pairs: tuple[StatePair, ...] = ()
+    if written and (lifted := _lifted(spec, module, flat, written)) is not None:
+        flat, count = lifted, len(lifted.buffer_paths)
+        example |= {n: to_numpy(t) for n, t in zip(flat.input_names[-count:], flat.tensors.value[-count:], strict=True)}
+        taken = {*example, *names}
+        ends = [tree.unique(tree.valid_name(path), taken, "_out") for path in lifted.buffer_paths]
+        pairs = tuple(StatePair(n, end, True) for n, end in zip(flat.input_names[-count:], ends, strict=True))
+        names, tensors = [*names, *ends], [*tensors, *flat.tensors.value[-count:]]
     source = Source(
         spec=spec,
         kind=kind,
@@ -110,11 +127,43 @@ def from_module(
         notes=(*notes, *(f"argument '{key}' is fixed at {value!r}" for key, value in flat.fixed.items()), *dropped),
         flat=flat,
         made_up=made_up({name: array for name, array in example.items() if name in made}),
+        state=pairs,
+        initial={pair.input: example[pair.input] for pair in pairs},
     )
-    return source if kind == "exported-program" else _capture(source, flat, axes)
+    return source if kind == "exported-program" else capture_program(source, flat, axes)
 
 
-def _capture(source: Source, flat: FlatModule, axes: Sequence[FreeAxis]) -> Source:
+def _lifted(spec: str, module: torch.nn.Module, flat: FlatModule, written: Sequence[str]) -> LiftedModule | None:
+    """``flat`` with those of its ``written`` buffers as inputs and outputs that carry something over; None: none does.
+
+    Raises:
+        SourceError: such a buffer changes its shape or dtype from call to call.
+    """
+    as_buffers(module, written)
+    lifted = LiftedModule(flat, written, [module.get_buffer(path) for path in written])
+    tensors = tuple(tensor.detach() for tensor in lifted.tensors.value)
+    try:
+        matter = carried(capture.capture(lifted, tensors, [{} for _ in tensors]), len(written))
+    except Exception:  # noqa: BLE001
+        return lifted  # the capture that follows fails alike, and tells why
+    if not matter:
+        return None
+    paths = [written[i] for i in matter]
+    if len(paths) < len(written):
+        lifted = LiftedModule(flat, paths, [module.get_buffer(path) for path in paths])
+    with torch.no_grad():
+        ends = lifted(*lifted.tensors.value)[-len(paths) :]
+    for path, before, after in zip(paths, lifted.tensors.value[-len(paths) :], ends, strict=True):
+        if (before.shape, before.dtype) != (after.shape, after.dtype):
+            raise SourceError(
+                f"{spec}: forward leaves {capture.dtype_name(after.dtype)} {list(after.shape)} in the buffer '{path}', "
+                f"which was {capture.dtype_name(before.dtype)} {list(before.shape)}",
+                fix="Give it its final size at first: what goes from one run to the next has one shape.",
+            )
+    return lifted
+
+
+def capture_program(source: Source, flat: FlatModule, axes: Sequence[FreeAxis]) -> Source:
     """Capture the program now: only it knows which output dimensions depend on the inputs' dimensions or values."""
     index = {item.name: position for position, item in enumerate(source.inputs)}
     free: list[dict[int, str]] = [{} for _ in source.inputs]
@@ -159,9 +208,9 @@ def _check_repeatable(spec: str, names: list[str], first: list[torch.Tensor], se
         by = f" by {(a.double() - b.double()).abs().max().item():.3g}" if a.shape == b.shape and a.numel() else ""
         raise SourceError(
             f"{spec}: two calls of forward with the same inputs gave different outputs ('{name}' differs{by}): it "
-            "draws random numbers, or carries state from one call to the next",
-            fix="Take the random tensor or the state as an input of forward, and return the new state as an output; "
-            "give dropout training=self.training.",
+            "draws random numbers, or keeps state where it cannot be found",
+            fix="Take the random tensor as an input of forward, give dropout training=self.training, and keep state in "
+            "buffers (register_buffer), or take it as an input and return the new one.",
         )
 
 

@@ -49,6 +49,11 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
         description="exported program",
         path=path,
     )
+    if source.state:  # another program than the saved one: its buffers are inputs and outputs
+        assert source.flat is not None
+        made = build.capture_program(source, source.flat, _free_axes(source, program, dynamic))
+        made.parameters = sum(tensor.numel() for _, tensor in program.named_parameters())
+        return made
     source.parameters = sum(tensor.numel() for _, tensor in program.named_parameters())
     source.program = program
     return _name_dimensions(source, program, dynamic)
@@ -61,12 +66,23 @@ def _module(program: torch.export.ExportedProgram) -> torch.nn.Module:
 
 
 def _name_dimensions(source: Source, program: torch.export.ExportedProgram, dynamic: Sequence[str]) -> Source:
-    """Name the dimensions the program left free: as ``--dynamic`` says, else ``batch`` and ``NAME_dimAXIS``."""
+    """Name the dimensions the program left free."""
     index = {item.name: position for position, item in enumerate(source.inputs)}
+    axes = _free_axes(source, program, dynamic)
+    if axes:
+        names = capture.dimension_names(program, [(index[item.input], item) for item in axes])
+        source.inputs = capture.input_specs(program, [item.name for item in source.inputs], names)
+        source.outputs = capture.output_specs(program, [item.name for item in source.outputs], names)
+    return source
+
+
+def _free_axes(source: Source, program: torch.export.ExportedProgram, dynamic: Sequence[str]) -> list[FreeAxis]:
+    """The dimensions the program left free, named as ``--dynamic`` says, else ``batch`` and ``NAME_dimAXIS``."""
     ranks = [(item.name, len(item.shape)) for item in source.inputs]
     asked = {(item.input, item.axis): item for item in (parse_dynamic(text, ranks, {}) for text in dynamic)}
     axes: list[FreeAxis] = []
-    for node, item in zip(capture.tensor_placeholders(program), source.inputs, strict=True):
+    own = source.inputs[: len(source.inputs) - len(source.state)]
+    for node, item in zip(capture.tensor_placeholders(program), own, strict=True):
         for axis, size in enumerate(node.meta["val"].shape):
             if not isinstance(size, int):
                 default = parse_dynamic(f"{item.name}:{axis}", ranks, {})
@@ -76,8 +92,4 @@ def _name_dimensions(source: Source, program: torch.export.ExportedProgram, dyna
             f"--dynamic {left.input}:{left.axis}: the exported program has fixed this dimension",
             fix="Free it where the program is made: torch.export.export(…, dynamic_shapes=…)",
         )
-    if axes:
-        names = capture.dimension_names(program, [(index[item.input], item) for item in axes])
-        source.inputs = capture.input_specs(program, [item.name for item in source.inputs], names)
-        source.outputs = capture.output_specs(program, [item.name for item in source.outputs], names)
-    return source
+    return axes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +39,15 @@ class FlatModule(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The tensors that ``model`` returns for these input tensors (which it must not be able to change)."""
+        return self.called(tensors)
+
+    @contextlib.contextmanager
+    def holding(self, tensors: Sequence[torch.Tensor]) -> Iterator[Sequence[torch.Tensor]]:
+        """For a call of ``model`` with ``tensors`` that is made elsewhere: those of them that are its arguments."""
+        yield tensors
+
+    def called(self, tensors: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The tensors that ``model`` returns for its own arguments."""
         args, kwargs = self.rebuilt(tensors)
         with user_code.users_output():
             result = self.model(*args, **kwargs)

@@ -9,7 +9,7 @@ import torch
 
 from ..contracts import Array
 from . import tree
-from .flat import to_numpy
+from .flat import FlatModule, to_numpy
 
 
 def hooked_layers(model: torch.nn.Module, call: Callable[[], object]) -> Iterator[tuple[str, Array]]:
@@ -72,16 +72,15 @@ def _path(node: torch.fx.Node) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
-def traced_layers(flat: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> Iterator[tuple[str, Array]]:
+def traced_layers(flat: FlatModule, tensors: tuple[torch.Tensor, ...]) -> Iterator[tuple[str, Array]]:
     """(path of the module the operators came from, the last tensor they computed), in the order of the trace."""
     from torch.utils import _pytree
 
     graph = flat.get_submodule("model")
     assert isinstance(graph, torch.fx.GraphModule)
-    args, kwargs = flat.rebuilt(tensors)  # type: ignore[operator]
     tracer = _Tracer(graph)
-    leaves = _pytree.tree_leaves((args, kwargs))
-    with torch.no_grad():
+    with torch.no_grad(), flat.holding(tensors) as own:
+        leaves = _pytree.tree_leaves(flat.rebuilt(own))
         tracer.run(*leaves, enable_io_processing=False)
     tracer.flush()
     return iter(tracer.found)

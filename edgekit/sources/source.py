@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..contracts import Array, Feeds, Outputs, TensorSpec
+from ..contracts import Array, Feeds, Outputs, StatePair, TensorSpec
 from ..errors import SourceError, suggestion
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Source:
     made_up: str | None = None  # what of ``example`` edgekit invented: "images 1x3x32x32"; None: all is the user's
     flat: FlatModule | None = field(default=None, repr=False)  # what is exported: tensors in, tensors out
     capture_error: Exception | None = field(default=None, repr=False)  # torch.export's
+    state: tuple[StatePair, ...] = ()  # what goes from one run to the next
+    state_found: tuple[str, ...] = ()  # its inputs that were found by their names, and not stated
+    initial: dict[str, Array] = field(default_factory=dict, repr=False)  # its first value, where that is not zero
 
     def example_dims(self) -> dict[str, int]:
         """Free dimension → its size in the example inputs."""
@@ -132,6 +135,8 @@ class Source:
             "outputs": [_spec_json(item) for item in self.outputs],
             "notes": list(self.notes),
             "made_up": self.made_up,
+            "state": [asdict(pair) for pair in self.state],
+            "state_found": list(self.state_found),
         }
 
     def __str__(self) -> str:

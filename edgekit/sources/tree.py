@@ -57,14 +57,14 @@ def output_names(value: Any, taken: Iterable[str]) -> list[str]:
             base = ".".join((f"output_{path[0]}", *path[1:]))
         else:
             base = ".".join(path)
-        names.append(_unique(valid_name(base), used, "_out"))
+        names.append(unique(valid_name(base), used, "_out"))
     return names
 
 
 def input_names(paths: Iterable[tuple[str, ...]]) -> list[str]:
     """A valid, unique name for each tensor that ``forward`` takes: its argument, then where it lies in it."""
     used: set[str] = set()
-    return [_unique(valid_name(".".join(path)), used, "_in") for path in paths]
+    return [unique(valid_name(".".join(path)), used, "_in") for path in paths]
 
 
 def valid_name(text: str) -> str:
@@ -73,7 +73,8 @@ def valid_name(text: str) -> str:
     return f"_{cleaned}" if cleaned[0].isdigit() else cleaned
 
 
-def _unique(base: str, used: set[str], suffix: str) -> str:
+def unique(base: str, used: set[str], suffix: str) -> str:
+    """``base``, or the first of it with ``suffix``, ``suffix2``, … that is not in ``used``, which it is added to."""
     name, number = base, 1
     while name in used:
         number += 1

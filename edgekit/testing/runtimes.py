@@ -22,16 +22,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..bundle.read import Model
-from ..contracts import Array, Artifact, Feeds, Outputs, Placement, Profiles, Runtime, Session, Tolerance, options_from
+from ..bundle.read import Model, StatefulModel
+from ..contracts import (
+    Array,
+    Artifact,
+    Feeds,
+    Outputs,
+    Placement,
+    Profiles,
+    Runtime,
+    Session,
+    StatePair,
+    Tolerance,
+    options_from,
+)
 from ..errors import EngineError, UsageError
 from ..facts import runtime_facts
 from ..measure.parity import ParityMeter
+from ..measure.stream import shown_outputs
 
 ENGINES = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "executorch", "ai_edge_litert")
 """Packages that no adapter may import when it is imported itself."""
 _NO_MODULE = 3
 THREADS, RUNS = 6, 40
+STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -188,6 +202,44 @@ class RuntimeConformance:
             with ThreadPoolExecutor(THREADS) as pool:
                 assert list(pool.map(serve, range(THREADS))) == [0] * THREADS
 
+    def test_streams_keep_their_own_state(self, runtime_case: RuntimeCase) -> None:
+        """Through a bundle's model: where an output fits an input, two streams at once answer as `run` in a loop does.
+
+        Whether the engine keeps the state in its own memory (`contracts.KeepsState`) or it is fed again: see
+        `measure.stream`.
+        """
+        case, pairs = runtime_case, _fitting(runtime_case)
+        if not pairs:
+            pytest.skip("no output of this model could be its input")
+        session = case.open(threads=1)
+        first = {pair.input: case.feeds[pair.input] for pair in pairs}
+        frames = [
+            {name: array for name, array in _shifted(case.feeds, number).items() if name not in first}
+            for number in range(STEPS)
+        ]
+        state, by_hand = dict(first), []
+        for frame in frames:
+            by_hand.append(session.run({**frame, **state}))
+            state = {pair.input: by_hand[-1][pair.output] for pair in pairs}
+        shown = shown_outputs([spec.name for spec in session.outputs], pairs)
+        with StatefulModel(session, "", case.artifact.inputs, pairs, first) as model:
+            one, other = model.stream(), model.stream()
+            meter, second = ParityMeter(), ParityMeter()
+            for frame, want in zip(frames, by_hand, strict=True):
+                wanted = {name: want[name] for name in shown}
+                meter.add(wanted, one.run(frame))
+                other.run(frames[0])  # a stream of other frames meanwhile
+            assert meter.result().misses(case.tolerance) == []
+            for name, array in one.state().items():
+                np.testing.assert_allclose(array, state[name], rtol=1e-4, atol=1e-4)
+            other.reset()
+            call = other.bind(frames[0])
+            call()
+            second.add({name: by_hand[1][name] for name in shown}, other.run(frames[1]))
+            assert second.result().misses(case.tolerance) == []
+            with pytest.raises(EngineError, match=f"'{pairs[0].input}' is the model's state"):
+                one.run({**frames[0], **first})
+
     def test_feeds_in_other_forms(self, runtime_case: RuntimeCase) -> None:
         """Through a bundle's `Model`: another byte order is the same numbers; no names, masked values are refused."""
         session = Model(runtime_case.open(), "")
@@ -240,6 +292,16 @@ class RuntimeConformance:
         session.close()
         with pytest.raises(EngineError, match="closed"):
             session.run(runtime_case.feeds)
+
+
+def _fitting(case: RuntimeCase) -> list[StatePair]:
+    """An input that an output has the dtype and shape of, if any."""
+    return [
+        StatePair(name, output)
+        for name, array in case.feeds.items()
+        for output, answer in case.expected.items()
+        if (array.dtype, array.shape) == (answer.dtype, answer.shape)
+    ][:1]
 
 
 def _other(array: Array) -> Array:

@@ -244,11 +244,13 @@ def test_an_output_dimension_that_follows_from_an_input(folder: Path) -> None:
     check(source, export(source, folder), folder, {"x": np.ones((6, 4), "f4")})
 
 
-def test_state_that_matters_is_refused_and_a_counter_is_not(folder: Path) -> None:
+def test_state_that_matters_becomes_an_input_and_a_counter_does_not(folder: Path) -> None:
     source = load_source("net.py:build?kind=count")
+    assert not source.state
     check(source, export(source, folder), folder)
-    message = "\n".join(failure(folder, "ring"))
-    assert "carries state from one call to the next in 'body.1.calls'" in message
+    source = load_source("net.py:build?kind=ring")
+    assert [(pair.input, pair.output) for pair in source.state] == [("body.1.calls", "body.1.calls_out")]
+    check(source, export(source, folder), folder, {**source.example, "body.1.calls": np.full(1, 3, "f4")})
 
 
 def test_a_report_that_cannot_be_written_hides_nothing(folder: Path) -> None:

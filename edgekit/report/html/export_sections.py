@@ -9,6 +9,7 @@ from ... import units
 from ...measure.statistics import Samples
 from ...results import CandidateResult, ExportResult, Latency
 from ...results_store.exports import export_result
+from ..stream import rollout_line, state_line
 from ..text import memory_text, parity_line, reference_line, source_line
 from . import figures
 from .markup import Child, Markup, el, facts, table
@@ -30,6 +31,7 @@ def sections(
         "Candidates",
         [
             el("p", source_line(result.source)),
+            el("p", f"State: {state_line(result.source)}.") if result.source.get("state") else None,
             _candidates(result),
             el("p", "~ from a short round: not among the fastest, so not measured further.")
             if _screened(result)
@@ -52,10 +54,10 @@ def sections(
 
 def _candidates(result: ExportResult) -> Markup:
     metric = _metric_title(result)
-    titles = ["candidate", "threads", "nodes", "size", "p50", "vs fp32", metric or "metric", "SQNR", "remark"]
+    titles = ["candidate", "threads", "nodes", "size", "p50", "vs fp32", metric or "metric", "SQNR", "stream", "remark"]
     rows = [_row(item, item.name == result.chosen) for item in result.candidates]
     mark = next(number for number, item in enumerate(result.candidates) if item.name == result.chosen)
-    return table("Every way to ship the model that was tried", titles, rows, numeric=range(1, 8), mark=mark)
+    return table("Every way to ship the model that was tried", titles, rows, numeric=range(1, 9), mark=mark)
 
 
 def _row(item: CandidateResult, picked: bool) -> list[Child]:
@@ -70,6 +72,7 @@ def _row(item: CandidateResult, picked: bool) -> list[Child]:
         units.ratio_interval(latency.speedup) if latency and latency.speedup else "",
         units.metric(item.metric.name, item.metric.value) if item.metric else "",
         units.decibels(item.parity.sqnr_db) if item.parity else "",
+        units.decibels(item.rollout.sqnr_db) if item.rollout else "",
         el("strong", "◀ picked", f"; {remark}" if remark else None) if picked else remark,
     ]
 
@@ -126,7 +129,9 @@ def _parity(result: ExportResult) -> Markup | None:
     listed = table("The pick, output by output", ["output", "SQNR", "max abs", "rel L2"], rows, numeric=(1, 2, 3))
     asked = result.reference if result.reference and result.reference.decided_by != "pytorch" else None
     who = el("p", f"Reference: {reference_line(asked)}.") if asked else None
-    return el("div", el("p", parity_line(parity)), who, listed if rows else None)
+    rollout = result.pick.rollout
+    streamed = el("p", f"Stream: {rollout_line(rollout)}.") if rollout else None
+    return el("div", el("p", parity_line(parity)), who, listed if rows else None, streamed)
 
 
 def _kept_float(result: ExportResult) -> Markup | None:
