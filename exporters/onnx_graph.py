@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from ..errors import SourceError
-from ..graph import MODULE_PATH
+from ..graph import MODULE_PATH, all_graphs
 from . import _names
 
 if TYPE_CHECKING:
@@ -32,15 +32,13 @@ class OnnxGraph:
         assert source.path is not None
         model = onnx_file.open_model(source.path)
         _drop_weights_from_inputs(model)
-        _raise_opset(source, model, request)
-        renamed: dict[str, int | str] = {}
+        _forget_shapes(model)
         for value, spec in zip(model.graph.inputs, source.inputs, strict=True):
-            assert value.shape is not None
-            for size, dim in zip(value.shape, spec.shape, strict=True):
-                if isinstance(size, ir.SymbolicDim) and size.value is not None:
-                    renamed[size.value] = dim
             value.shape = ir.Shape(spec.shape)
-        _names.rename_dimensions(model, {old: new for old, new in renamed.items() if old != new})
+        for value, spec in zip(model.graph.outputs, source.outputs, strict=True):
+            if isinstance(value.type, ir.TensorType):
+                value.shape = ir.Shape(spec.shape if source.settled else [None] * len(spec.shape))
+        _raise_opset(source, model, request)
         for node in _names.all_nodes(model):
             path = _module_path(node)
             if path:
@@ -54,6 +52,17 @@ def _drop_weights_from_inputs(model: ir.Model) -> None:
     graph = model.graph
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
+
+
+def _forget_shapes(model: ir.Model) -> None:
+    """Drop what the file says of every shape but the inputs': a pass that believes what is not true breaks the graph.
+
+    The passes infer them anew from the inputs'.
+    """
+    for graph in all_graphs(model):
+        for node in graph:
+            for value in node.outputs:
+                value.shape = None
 
 
 def _raise_opset(source: Source, model: ir.Model, request: GraphRequest) -> None:

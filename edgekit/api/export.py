@@ -128,9 +128,11 @@ def export(
         EngineError: no engine of the target, or what its exporter needs, is installed; or the device is unreachable.
     """
     from ..accuracy.agreement import ASKED
+    from ..accuracy.claims import check_claims
     from ..accuracy.expected import ReferenceRun
     from ..accuracy.reference import reference_for
     from ..analysis.cost import analyze
+    from ..data.dataset import Dataset
     from ..pipeline.pack import pack_bundle
     from ..sources.flags import parse_ranges
     from ..sources.load import load_source
@@ -168,6 +170,10 @@ def export(
             dataset = dataset.without_labels()
         if data or calibration_data:
             model.use_example(whole_example(model, next(dataset.feeds())))
+        with blaming(model.made_up):
+            check_claims(model)
+        if model.made:
+            dataset = Dataset.from_example(model.example, made_up=model.made_up)
         dimensions = parse_ranges(ranges, model.example_dims())
         rules = accuracy_rules(profile, metric, max_drop, tolerance, dataset.has_labels)
         _refuse_rules(rules, offered, dataset)

@@ -32,6 +32,8 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
         lines += labelled("inputs", made_up_line(result.source["made_up"]), ink, width)
     if result.source.get("state"):
         lines += labelled("state", state_line(result.source), ink, width)
+    for note in result.source.get("notes") or ():
+        lines += labelled("note", note, ink, width)
     lines += labelled("exported", _exported(result), ink, width)
     lines += _candidates(result, ink, width)
     if result.emulated is not None:

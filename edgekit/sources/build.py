@@ -15,7 +15,6 @@ from ..errors import EdgekitError, SourceError
 from . import capture, tree
 from .flags import FreeAxis, check_sizes, parse_dynamic
 from .flat import FlatModule, forward_failure, to_numpy
-from .made_up import made_up
 from .memory import LiftedModule, Memory, as_buffers, carried
 from .source import Kind, Source
 
@@ -126,7 +125,7 @@ def from_module(
         path=path,
         notes=(*notes, *(f"argument '{key}' is fixed at {value!r}" for key, value in flat.fixed.items()), *dropped),
         flat=flat,
-        made_up=made_up({name: array for name, array in example.items() if name in made}),
+        made=frozenset(made),
         state=pairs,
         initial={pair.input: example[pair.input] for pair in pairs},
     )

@@ -17,7 +17,7 @@ DTYPES = (
 )  # fmt: skip
 _DIM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DEFAULT_SIZE = 32  # of a free dimension that was given no example size
-_BATCH_NAMES = ("batch", "batch_size", "n", "N", "b", "B")
+BATCH_NAMES = ("batch", "batch_size", "n", "N", "b", "B")
 _FORM = (
     "Write it as NAME:DTYPE:SHAPE (with commas where a name holds an x: 1,max_len), for example: "
     "--input image:float32:1x3x224x224 or --input ids:int64:1xseq"
@@ -32,6 +32,7 @@ class InputFlag:
     dtype: str
     shape: tuple[int, ...]
     free: dict[int, str]
+    given: frozenset[int] = frozenset()  # axes whose size was written; the others' is a guess
 
     def make(self) -> Array:
         """An example array, the same on every call: normal floats; integers 0 or 1, which every vocabulary holds."""
@@ -75,19 +76,23 @@ def parse_input(text: str) -> InputFlag:
     shape: list[int] = []
     free: dict[int, str] = {}
     sizes: dict[str, int] = {}
+    given: set[int] = set()
     for axis, token in enumerate(shape_text.split("," if "," in shape_text else "x")):
         dim, _, size_text = token.partition("=")
         if dim.isdigit() and not size_text and int(dim) > 0:
             shape.append(int(dim))
+            given.add(axis)
         elif _DIM_NAME.fullmatch(dim) and (not size_text or (size_text.isdigit() and int(size_text) > 0)):
-            default = 1 if dim in _BATCH_NAMES else _DEFAULT_SIZE
+            default = 1 if dim in BATCH_NAMES else _DEFAULT_SIZE
             shape.append(sizes.setdefault(dim, int(size_text) if size_text else default))
             free[axis] = dim
+            if size_text:
+                given.add(axis)
         else:
             raise UsageError(
                 f"--input '{text}': '{token}' is not a dimension, which is a size above 0 or a name", fix=_FORM
             )
-    return InputFlag(name, dtype, tuple(shape), free)
+    return InputFlag(name, dtype, tuple(shape), free, frozenset(given))
 
 
 def parse_dynamic(text: str, inputs: Sequence[tuple[str, int]], usual: dict[tuple[str, int], str]) -> FreeAxis:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 from ..contracts import Array, TensorSpec
 from ..errors import SourceError, UsageError, suggestion
-from .flags import FreeAxis, InputFlag, check_sizes, parse_dynamic, parse_input
-from .made_up import made_up
+from .flags import BATCH_NAMES, FreeAxis, InputFlag, check_sizes, parse_dynamic, parse_input
 from .source import Source
 
 _DEFAULT_SIZE = 32
+_NAMELESS = ("", "?", "none", "unk", "unknown", "dynamic", "-")
 
 
 def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -> Source:
@@ -47,11 +47,9 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
     ]
     axes = [parse_dynamic(text, [(s.name, len(s.shape)) for s in specs], {}) for text in dynamic]
     specs = [_rename(item, axes) for item in specs]
-    example = {item.name: _example(item, flags.get(item.name)) for item in specs}
-    check_sizes(
-        [FreeAxis(s.name, axis, dim, True) for s in specs for axis, dim in enumerate(s.shape) if isinstance(dim, str)],
-        example,
-    )
+    sized = _sizes_given(specs, flags)
+    sizes = {**_guessed_sizes(specs), **sized}
+    example = {item.name: _example(item, sizes) for item in specs}
     return Source(
         spec=spec,
         kind="onnx",
@@ -62,7 +60,8 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
         example=example,
         parameters=sum(tensor.size for tensor in _tensors(model) if tensor.dtype.is_floating_point()),
         path=path,
-        made_up=made_up(example),
+        made=frozenset(example),
+        guessed=frozenset(_free(specs)) - sized.keys(),
         notes=tuple(f"dimension '{dim}' was fixed at {size} by --input" for dim, size in fixed.items()),
     )
 
@@ -161,9 +160,17 @@ def _dtype(dtype: ir.DataType) -> str:
 def _dims(name: str, shape: ir.Shape) -> tuple[int | str, ...]:
     """Sizes; a free dimension by its name, or by ``batch`` or ``NAME_dimAXIS`` where the file gives it none."""
     return tuple(
-        size if isinstance(size, int) else str(size.value or ("batch" if axis == 0 else f"{name}_dim{axis}"))
+        size
+        if isinstance(size, int) and size >= 0
+        else _dim_name(None if isinstance(size, int) else size.value, "batch" if axis == 0 else f"{name}_dim{axis}")
         for axis, size in enumerate(shape)
     )
+
+
+def _dim_name(name: str | None, otherwise: str) -> str:
+    """The file's name of a free dimension; what other exporters write for "unknown" (-1, ``?``, '') is none."""
+    text = (name or "").strip()
+    return otherwise if text.lower() in _NAMELESS or text.lstrip("-").isdigit() else str(name)
 
 
 def _apply(item: TensorSpec, flag: InputFlag | None, fixed: dict[str, int]) -> TensorSpec:
@@ -198,14 +205,36 @@ def _rename(item: TensorSpec, axes: Sequence[FreeAxis]) -> TensorSpec:
     return TensorSpec(item.name, item.dtype, tuple(shape))
 
 
-def _example(item: TensorSpec, flag: InputFlag | None) -> Array:
-    sizes = (
-        flag.shape
-        if flag
-        else tuple(
-            size if isinstance(size, int) else 1 if axis == 0 else _DEFAULT_SIZE for axis, size in enumerate(item.shape)
-        )
-    )
+def _free(specs: Sequence[TensorSpec]) -> Iterator[str]:
+    return (dim for spec in specs for dim in spec.shape if isinstance(dim, str))
+
+
+def _sizes_given(specs: Sequence[TensorSpec], flags: Mapping[str, InputFlag]) -> dict[str, int]:
+    """Free dimension → the size that ``--input`` gives it in the example.
+
+    Raises:
+        SourceError: two of them give it different ones.
+    """
+    axes = [
+        FreeAxis(spec.name, axis, dim, True)
+        for spec in specs
+        if spec.name in flags
+        for axis, dim in enumerate(spec.shape)
+        if isinstance(dim, str) and axis in flags[spec.name].given
+    ]
+    shapes = {name: np.empty(flag.shape, np.uint8) for name, flag in flags.items()}
+    check_sizes(axes, shapes)
+    return {axis.dim: shapes[axis.input].shape[axis.axis] for axis in axes}
+
+
+def _guessed_sizes(specs: Sequence[TensorSpec]) -> dict[str, int]:
+    """One size for each free dimension, wherever it stands: 1 for what stands first somewhere or is called a batch."""
+    first = {spec.shape[0] for spec in specs if spec.shape}
+    return {dim: 1 if dim in first or dim in BATCH_NAMES else _DEFAULT_SIZE for dim in _free(specs)}
+
+
+def _example(item: TensorSpec, by_name: Mapping[str, int]) -> Array:
+    sizes = tuple(by_name[size] if isinstance(size, str) else size for size in item.shape)
     if item.dtype == "string":
         return np.full(sizes, "a", dtype=object)
     return InputFlag(item.name, item.dtype, sizes, {}).make()

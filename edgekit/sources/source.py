@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..contracts import Array, Feeds, Outputs, StatePair, TensorSpec
 from ..errors import SourceError, suggestion
+from .made_up import made_up
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,9 @@ class Source:
     program: torch.export.ExportedProgram | None = field(default=None, repr=False)
     path: Path | None = None  # the file, for a .onnx or .pt2
     notes: tuple[str, ...] = ()  # what was changed or assumed, one sentence each
-    made_up: str | None = None  # what of ``example`` edgekit invented: "images 1x3x32x32"; None: all is the user's
+    made: frozenset[str] = frozenset()  # inputs whose example nobody gave
+    guessed: frozenset[str] = frozenset()  # free dimensions whose size in ``example`` nobody gave
+    settled: bool = False  # the outputs' shapes are known to be true, see `accuracy.claims`; an ONNX file's word is not
     flat: FlatModule | None = field(default=None, repr=False)  # what is exported: tensors in, tensors out
     capture_error: Exception | None = field(default=None, repr=False)  # torch.export's
     state: tuple[StatePair, ...] = ()  # what goes from one run to the next
@@ -58,7 +61,12 @@ class Source:
     def use_example(self, feeds: Feeds) -> None:
         """Take a sample that the user gave as the example inputs, whose sizes then stand for the free dimensions'."""
         self.example = dict(feeds)
-        self.made_up = None
+        self.made = self.guessed = frozenset()
+
+    @property
+    def made_up(self) -> str | None:
+        """What of ``example`` nobody gave: "images 1x3x32x32"; None: all of it is the user's."""
+        return made_up({name: array for name, array in self.example.items() if name in self.made})
 
     def forward(self, feeds: Feeds) -> Outputs:
         """PyTorch's answer in float32, in eval mode: output name → fresh array.

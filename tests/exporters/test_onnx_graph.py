@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from edgekit.accuracy.claims import check_claims
 from edgekit.exporters import GraphRequest
 from edgekit.exporters.onnx_graph import PLUGIN
 from edgekit.graph import MODULE_PATH
@@ -42,6 +43,7 @@ def write(path: Path, opset: int = 20, ir_version: int = 8, listed: bool = False
 
 def graph_of(path: Path, **options: object) -> ir.Model:
     source = load_source(path, **options)  # type: ignore[arg-type]
+    check_claims(source)
     model = PLUGIN().to_graph(source, GraphRequest(20, path.parent / "report.txt"))
     assert isinstance(model, ir.Model)
     return model

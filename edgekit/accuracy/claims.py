@@ -1,0 +1,159 @@
+"""What an ``.onnx`` file says of its shapes, checked by running it.
+
+Files are wrong about themselves: an output of another rank, a batch that is free at the input and 1 at the output, one
+symbol for two dimensions that have nothing to do with each other, a free dimension that works at one size alone. Here
+each free dimension is tried at a second size, and what the outputs then look like is what the rest of the export goes
+by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..contracts import Feeds, Outputs, TensorSpec
+from ..errors import EngineError, SourceError
+from .evaluators import Evaluator, open_evaluator
+from .resize import is_batch, other_sizes, resized
+
+if TYPE_CHECKING:
+    from ..sources.source import Source
+
+GUESSES = (32, 64, 48, 128, 224, 256, 16, 320, 512, 640, 8)
+"""Sizes that are tried for dimensions of made-up inputs of which nothing is known; the first at which the file runs."""
+
+
+def check_claims(source: Source) -> None:
+    """Put ``source``'s shapes right: its example's sizes (where they are guesses), its free dimensions, its outputs.
+
+    Anything but an ``.onnx`` file is left alone, and so is one that nothing here can run, or not on the user's sample:
+    its reference says why.
+
+    Raises:
+        SourceError: no made-up size works, or the batch is free by the file's word and works at one size alone.
+    """
+    if source.kind != "onnx" or source.path is None:
+        return
+    evaluator = _open(source.path)
+    if evaluator is None:
+        return
+    base = _run(evaluator, source.example)
+    if not isinstance(base, dict):
+        if not source.guessed:
+            return
+        base = _guess(source, evaluator, base)
+    _split_shared(source, evaluator)
+    sizes = source.example_dims()
+    seen: list[tuple[Mapping[str, int], Outputs]] = [(sizes, base)]
+    for dim, size in sizes.items():
+        seen += _second(source, evaluator, dim, size)
+    source.outputs = tuple(_output(spec, seen, source.inputs) for spec in source.outputs)
+    source.settled = True
+
+
+def _open(path: Path) -> Evaluator | None:
+    for name in ("onnxruntime", "onnx.reference"):
+        try:
+            return open_evaluator(name, path)
+        except EngineError:
+            continue
+    return None
+
+
+def _run(evaluator: Evaluator, feeds: Feeds) -> Outputs | str:
+    """The outputs, or why there are none: an answer without a number is none."""
+    try:
+        found = evaluator.run(feeds)
+    except EngineError as error:
+        return error.what
+    empty = [name for name, value in found.items() if isinstance(value, np.ndarray) and not value.size]
+    return f"output '{empty[0]}' is empty" if empty else found
+
+
+def _guess(source: Source, evaluator: Evaluator, why: str) -> Outputs:
+    unknown = [dim for dim in sorted(source.guessed) if not is_batch(dim, source.inputs)]
+    for size in GUESSES if unknown else ():
+        feeds = resized(source.example, source.inputs, dict.fromkeys(unknown, size))
+        found = _run(evaluator, feeds)
+        if isinstance(found, dict):
+            source.example = feeds
+            return found
+    names = ", ".join(f"'{dim}'" for dim in unknown or sorted(source.guessed))
+    raise SourceError(
+        f"{source.spec} runs at none of the sizes that were guessed for {names}",
+        details=[f"{evaluator.title}: {why}"],
+        fix="Say the sizes: --input NAME:DTYPE:SHAPE, or give samples: --data",
+    )
+
+
+def _split_shared(source: Source, evaluator: Evaluator) -> None:
+    """Give dimensions of one name their own names where they stand at different axes and the file runs without it."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    for number, spec in enumerate(source.inputs):
+        for axis, dim in enumerate(spec.shape):
+            if isinstance(dim, str):
+                places.setdefault(dim, []).append((number, axis))
+    for dim, found in places.items():
+        if len(found) < 2 or len({axis for _, axis in found}) == 1:
+            continue
+        shapes = [list(spec.shape) for spec in source.inputs]
+        names = []
+        for number, axis in found[1:]:
+            names.append(f"{source.inputs[number].name}_dim{axis}")
+            shapes[number][axis] = names[-1]
+        apart = tuple(
+            TensorSpec(spec.name, spec.dtype, tuple(shape)) for spec, shape in zip(source.inputs, shapes, strict=True)
+        )
+        # Sizes that no broadcasting makes equal: 2, 3, 5, 7, ….
+        sizes = dict(zip([dim, *names], (2, 3, 5, 7, 11, 13), strict=False))
+        if isinstance(_run(evaluator, resized(source.example, apart, sizes)), dict):
+            source.inputs = apart
+            source.notes += (f"the dimensions named '{dim}' do not depend on each other, so each has its own name",)
+
+
+def _second(source: Source, evaluator: Evaluator, dim: str, size: int) -> list[tuple[Mapping[str, int], Outputs]]:
+    """What the file answers at another size of ``dim``; where it has none, the dimension is fixed, or refused."""
+    sizes, why = source.example_dims(), ""
+    for other in other_sizes(size):
+        found = _run(evaluator, resized(source.example, source.inputs, {dim: other}))
+        if isinstance(found, dict):
+            return [({**sizes, dim: other}, found)]
+        why = why or f"at {other}, {evaluator.title}: {found}"
+    if is_batch(dim, source.inputs):
+        owner = next(spec for spec in source.inputs if dim in spec.shape)
+        fixed = "x".join(str(size if item == dim else item) for item in owner.shape)
+        raise SourceError(
+            f"'{dim}' of input '{owner.name}' is free by the word of {source.spec}, but it runs at {size} alone",
+            details=[why],
+            fix=f"Fix it: --input {owner.name}:{owner.dtype}:{fixed}",
+        )
+    source.inputs = tuple(
+        TensorSpec(spec.name, spec.dtype, tuple(size if item == dim else item for item in spec.shape))
+        for spec in source.inputs
+    )
+    source.notes += (f"dimension '{dim}' is free by the file's word and runs at {size} alone: it is fixed there",)
+    return []
+
+
+def _output(
+    spec: TensorSpec, seen: Sequence[tuple[Mapping[str, int], Outputs]], inputs: Sequence[TensorSpec]
+) -> TensorSpec:
+    """An output's shape as it was seen: a size that the file states and every run has, the name of a free dimension
+    that it follows, else a name of its own.
+    """
+    shapes = [np.shape(found[spec.name]) for _, found in seen if isinstance(found.get(spec.name), np.ndarray)]
+    if len(shapes) != len(seen) or len({len(shape) for shape in shapes}) > 1:
+        return spec
+    free = {dim for item in inputs for dim in item.shape if isinstance(dim, str)}
+    stated = spec.shape if len(spec.shape) == len(shapes[0]) else (None,) * len(shapes[0])
+    shape: list[int | str] = []
+    for axis, (claim, *sizes) in enumerate(zip(stated, *shapes, strict=True)):
+        follows = [dim for dim in free if [at[dim] for at, _ in seen] == sizes and len(set(sizes)) > 1]
+        if len(set(sizes)) == 1 and claim == sizes[0]:
+            shape.append(sizes[0])
+        else:
+            shape.append(follows[0] if follows else f"{spec.name}_dim{axis}")
+    return TensorSpec(spec.name, spec.dtype, tuple(shape))
