@@ -129,6 +129,29 @@ def test_a_size_that_was_guessed_is_guessed_again_until_the_file_runs(tmp_path: 
         check_claims(impossible)
 
 
+def test_a_size_too_small_for_a_window_is_not_taken(tmp_path: Path) -> None:
+    """ONNX Runtime pools 32 rows by a window of 40 without a word; the specification has no result for it."""
+    nodes = [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[40, 1])]
+    source = save(tmp_path / "m.onnx", nodes, [value("x", [1, 3, "h", 4])], [value("y", [1, 3, None, 4])])
+    settle(source)
+    assert source.example["x"].shape[2] >= 40
+
+
+def test_a_size_at_which_nothing_comes_out_is_not_taken(tmp_path: Path) -> None:
+    """y = sigmoid(n - 90) for n numbers."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "one"], ["n"]),
+        helper.make_node("Cast", ["n"], ["f"], to=1),
+        helper.make_node("Sub", ["f", "ninety"], ["d"]),
+        helper.make_node("Sigmoid", ["d"], ["y"]),
+    ]
+    ninety = numpy_helper.from_array(np.array([90], np.float32), "ninety")
+    source = save(tmp_path / "m.onnx", nodes, [value("x", [1, "width"])], [value("y", [1])], [ints("one", 1), ninety])
+    settle(source)
+    assert source.example["x"].shape == (1, 128)
+
+
 def test_one_symbol_at_two_axes_has_one_size(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("ReduceSum", ["h", "zero"], ["s"], keepdims=0),
