@@ -25,6 +25,7 @@ from ..errors import (
 from ..graph import count_nodes
 from ..pipeline.assess import Assessed, assess, why_not_measured
 from ..pipeline.blame import blaming
+from ..pipeline.calibration_notes import blame_calibration, look_at_calibration
 from ..pipeline.evidence import refuse_unevidenced, reject_beside_wrong_fp32, withhold
 from ..pipeline.job import Job, Variant
 from ..pipeline.pick import MIN_GAIN, Prefer, Wish, decide
@@ -39,6 +40,7 @@ from ..target.toolchain import Toolchain, steps
 
 if TYPE_CHECKING:
     from ..accuracy.reference import Reference
+    from ..analysis.observed import Observed
     from ..data.dataset import Dataset
     from ..measure.statistics import Samples
     from ..pipeline.race import Contender
@@ -198,21 +200,25 @@ def export(
             with stages.stage("run the passes"):
                 graph, records = run_passes(graph, steps(profile.passes), job.pass_context())
             variant = Variant(job, model, graph)
+            with stages.stage("look at the calibration data"):
+                observed = look_at_calibration(variant, offered)
             assessed = []
             for toolchain in offered:
                 with stages.stage(f"candidate {toolchain.candidate.name}"):
                     assessed.append(assess(toolchain, variant, threads))
-            assessed = reject_beside_wrong_fp32(assessed)
+            assessed = blame_calibration(reject_beside_wrong_fp32(assessed), observed)
             if not any(item.passed for item in assessed):
                 with stages.stage("find where it diverges"), blaming(dataset.made_up):
-                    _raise_why(assessed, job)
+                    _raise_why(assessed, job, observed)
             assessed = withhold(assessed, real=bool(data or calibration_data), unverified=unverified)
             refuse_unevidenced(assessed)
             with stages.stage("measure"):
                 decision = decide(assessed, job, wish, max_time_s)
             picked, assessed, finalists = decision.picked, decision.assessed, decision.finalists
             with stages.stage("bundle and self-test"):
-                destination, self_test, taken = pack_bundle(picked, finalists, records, destination, overwrite)
+                destination, self_test, taken = pack_bundle(
+                    picked, finalists, records, destination, overwrite, observed
+                )
         result = ExportResult(
             target=profile.name,
             bundle=destination,
@@ -228,7 +234,7 @@ def export(
             memory=_memory(picked, job),
             reference=expected.report,
             unverified=picked.unverified,
-            calibration=_calibration(calibration, calibration_data is None),
+            calibration=_calibration(calibration, calibration_data is None, observed),
             stages=tuple(stages.seconds),
             opset=profile.export.opset,
             graph_nodes=(exported_nodes, count_nodes(graph)),
@@ -357,7 +363,7 @@ def _refuse_rules(rules: Accuracy, offered: Sequence[Toolchain], dataset: Datase
         )
 
 
-def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
+def _raise_why(assessed: Sequence[Assessed], job: Job, observed: Observed | None) -> None:
     """No candidate is left: raise the error that tells the user most."""
     lines = [f"{item.candidate.name}: {item.why_not}" for item in assessed]
     if any(isinstance(item.error, BudgetError) for item in assessed):  # accurate enough, so nearer than the others
@@ -368,6 +374,7 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
         )
     missed = [item for item in assessed if item.check is not None]
     if missed:
+        from ..pipeline.advice import advice
         from ..pipeline.diagnose import divergence_lines
 
         closest = max(missed, key=lambda item: item.check.parity.sqnr_db if item.check else 0.0)
@@ -377,12 +384,12 @@ def _raise_why(assessed: Sequence[Assessed], job: Job) -> None:
             raise AccuracyError(
                 f"no candidate holds {metric} within {job.accuracy.max_drop:g}",
                 details=lines,
-                fix="Allow a larger --max-drop, or give more calibration data.",
+                fix=advice(closest, observed),
             )
         raise ParityError(
             "no candidate computes what the reference computes, within its tolerance",
             details=[*lines, *(divergence_lines(closest.built) if closest.built else ())],
-            fix="To accept it all the same, loosen a bound by name: --tolerance sqnr_db=15",
+            fix=advice(closest, observed),
         )
     errors = [item.error for item in assessed if item.error is not None]
     if errors and all(isinstance(error, PlacementError) for error in errors):
@@ -436,7 +443,13 @@ def _memory(picked: Assessed, job: Job) -> MemoryReport | None:
     return MemoryReport(limit_bytes, picked.peak_bytes, None if picked.peak_bytes is not None else unknown)
 
 
-def _calibration(calibration: Dataset | None, same_data: bool) -> dict[str, Any] | None:
+def _calibration(calibration: Dataset | None, same_data: bool, observed: Observed | None) -> dict[str, Any] | None:
     if calibration is None:
         return None
-    return {"data": calibration.spec, "samples": len(calibration), "same_data_as_checked": same_data}
+    seen = observed.to_json() if observed else None
+    return {
+        "data": calibration.spec,
+        "samples": len(calibration),
+        "same_data_as_checked": same_data,
+        "observed": seen,
+    }

@@ -78,6 +78,11 @@ class Dataset:
         return f"Dataset({self.spec!r}, {len(self)} samples{', labels' if self.has_labels else ''})"
 
     @property
+    def indices(self) -> Sequence[int]:
+        """Each sample's place in what the user gave, from 0."""
+        return self._indices
+
+    @property
     def note(self) -> str:
         """All notes as one text."""
         return "; ".join(self.notes)

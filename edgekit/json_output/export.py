@@ -99,12 +99,49 @@ class Reference(TypedDict):
     first_node_that_differs: str | None
 
 
+class TensorRange(TypedDict):
+    """A tensor of the float graph over the calibration samples."""
+
+    tensor: str
+    module: str
+    """the PyTorch module that makes it; "": an input, or not known"""
+    low: float | None
+    """null: no finite value"""
+    high: float | None
+    sample: int
+    """the one with the largest magnitude: its place in the data, from 0"""
+    p999: float | None
+    """the 99.9th percentile of the magnitude"""
+    usual: float | None
+    """the median over the samples of each one's largest magnitude"""
+    max_over_p999: float | None
+    """null: all but a thousandth of the values are 0"""
+    saturated: float
+    """the share of values at an end of the range that is not 0"""
+    not_finite_in: list[int]
+
+
+class Observed(TypedDict):
+    """What the calibration data make of the float graph."""
+
+    warnings: list[str]
+    constant: list[str]
+    """tensors with one value throughout"""
+    saturated: list[str]
+    """tensors of which 1 % or more lie at an end of the range"""
+    outliers: list[str]
+    """tensors whose range a few values or one sample make, the worst first"""
+    tensors: list[TensorRange]
+
+
 class Calibration(TypedDict):
     """What int8 took its ranges from."""
 
     data: str
     samples: int
     same_data_as_checked: bool
+    observed: NotRequired[Observed | None]
+    """null: no candidate needs calibration, or the float graph does not run here"""
 
 
 class ExportedSource(Source):

@@ -2,8 +2,8 @@
 
 An engine on this machine may hold float16 numbers in float32 registers and answer rightly where the device's own
 float16 arithmetic is infinite. So the range of each tensor of the float32 graph, over the samples, decides. In a graph
-that a pass converts, the nodes around what does not fit stay in float32 from the start. A device that computes a float32
-graph in float16 as a whole leaves nothing to keep: there such a candidate is out, with the tensor and its range.
+that a pass converts, the nodes around what does not fit stay in float32 from the start. A device that computes a
+float32 graph in float16 as a whole leaves nothing to keep: such a candidate is out, with the tensor and its range.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ from .job import GOLDEN_SAMPLES, GOLDEN_STEPS, Built, Check
 
 if TYPE_CHECKING:
     from ..accuracy.rollout import Rollout
+    from ..analysis.observed import Observed
+    from ..data.dataset import Dataset
     from .race import Contender
     from .site import Site
 
@@ -53,6 +55,7 @@ def pack_bundle(
     shared_passes: Sequence[PassRecord],
     destination: Path,
     overwrite: bool,
+    observed: Observed | None = None,
 ) -> tuple[Path, str, TakenError | None]:
     """Write the bundle and run its self-test, in a fresh process, before it appears at ``destination``.
 
@@ -62,6 +65,7 @@ def pack_bundle(
         shared_passes: records of the passes that every candidate shares.
         destination: the bundle's folder.
         overwrite: replace a bundle that is there.
+        observed: what the float graph made of the calibration data; None: nothing was calibrated.
 
     Returns:
         Where the bundle is, the line its self-test printed, and why it is not at ``destination``: another made that
@@ -115,7 +119,7 @@ def pack_bundle(
                 **_reference(job.expected.report),
             }
         ),
-        calibration=plain({"data": job.calibration.spec, "samples": len(job.calibration)}) if job.calibration else None,
+        calibration=_calibration(job.calibration, observed),
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         checked_with=substitute,
@@ -160,6 +164,14 @@ def pack_bundle(
     except TakenError as taken:
         return taken.kept, tested[0], taken
     return destination, tested[0], None
+
+
+def _calibration(data: Dataset | None, observed: Observed | None) -> dict[str, Any] | None:
+    if data is None:
+        return None
+    warnings = observed.warnings if observed else []
+    found: dict[str, Any] = plain({"data": data.spec, "samples": len(data), "warnings": warnings})
+    return found
 
 
 def _glue(runtime: Runtime, built: Built, options: Mapping[str, Any]) -> AppGlue:

@@ -56,6 +56,7 @@ def _export(value: Mapping[str, Any]) -> ExportResult:
         device=value.get("device"),
         memory=_memory(value.get("memory")),
         reference=_reference(value.get("reference")),
+        unverified=value.get("unverified"),
     )
 
 
@@ -95,6 +96,7 @@ def _candidate(item: Mapping[str, Any]) -> CandidateResult:
         latency=_latency(item["latency"]) if item["latency"] else None,
         kept_float=tuple(item["kept_float"]),
         rejected=item["rejected"],
+        withheld=item.get("withheld"),
         note=item["note"],
         peak_rss_bytes=item.get("peak_rss_bytes"),
     )

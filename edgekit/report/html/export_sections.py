@@ -10,7 +10,7 @@ from ...measure.statistics import Samples
 from ...results import CandidateResult, ExportResult, Latency
 from ...results_store.exports import export_result
 from ..stream import rollout_line, state_line
-from ..text import memory_text, parity_line, reference_line, source_line
+from ..text import calibration_line, memory_text, parity_line, reference_line, source_line
 from . import figures
 from .markup import Child, Markup, el, facts, table
 
@@ -151,11 +151,18 @@ def _graph(result: ExportResult) -> Markup:
             ("nodes", f"{before} exported, {after} after the passes" if before else None),
             ("opset", str(result.opset) if result.opset else None),
             ("size", f"{size}, in fp32 {units.size(result.fp32_size_bytes)}" if result.fp32_size_bytes else size),
-            ("calibrated on", f"{calibration['samples']} samples" if calibration.get("samples") else None),
+            ("calibrated on", _calibrated(calibration) if calibration.get("samples") else None),
+            ("unverified", result.unverified),
             ("self-test of the bundle", result.self_test),
             ("the work took", units.duration(sum(seconds for _, seconds in result.stages))),
         ]
     )
+
+
+def _calibrated(calibration: Mapping[str, Any]) -> str:
+    if calibration.get("observed"):
+        return calibration_line(calibration)
+    return f"{calibration['samples']} samples"
 
 
 def _passes(result: ExportResult) -> Markup | None:
