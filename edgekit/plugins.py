@@ -19,7 +19,7 @@ from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import EdgekitError, UsageError, suggestion
+from .errors import EdgekitError, EngineError, UsageError, suggestion
 
 Kind = Literal["runtimes", "exporters", "passes"]
 _SINGULAR = {"runtimes": "runtime", "exporters": "exporter", "passes": "pass"}
@@ -42,11 +42,19 @@ def load(kind: Kind, name: str) -> Any:
 
     Raises:
         UsageError: there is no such plug-in (with the nearest name).
+        EngineError: its module raises when it is imported.
     """
     found = _found(kind)
     if name not in found:
         raise UsageError(f"{_SINGULAR[kind]} '{name}' is not known", fix=suggestion(name, found))
-    return found[name].load()
+    try:
+        return found[name].load()
+    except EdgekitError:
+        raise
+    except Exception as error:
+        raise EngineError(
+            f"{_SINGULAR[kind]} '{name}' of {found[name].origin} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
 
 
 def target_files() -> dict[str, Path]:

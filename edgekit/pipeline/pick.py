@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 from .. import units
-from ..errors import UsageError
+from ..errors import EngineError, UsageError
 from ..target.fineness import coarseness, is_full
 from .assess import Assessed, confirm
 from .evidence import UNCHECKED, worst_db
 from .memory import peak_memory
-from .race import Contender, fp32_baseline, gain_over, is_faster, is_slower, race, shortlist
+from .race import Contender, LostContender, fp32_baseline, gain_over, is_faster, is_slower, race, shortlist
 
 if TYPE_CHECKING:
     from .job import Job
@@ -99,7 +99,11 @@ def decide(assessed: Sequence[Assessed], job: Job, wish: Wish, max_time_s: float
         free = [item for item in standing if item.free]
         if wish.prefer != "latency":
             free = [_lightest(free, wish, doubts)]
-        finalists, baseline = _measure(free, standing, job, max_time_s)
+        try:
+            finalists, baseline = _measure(free, standing, job, max_time_s)
+        except LostContender as lost:
+            standing = _after_loss(standing, lost)
+            continue
         if not finalists:
             told = _told(standing, doubts, baseline)
             picked = next(item for item in told if item.candidate is free[0].candidate)
@@ -110,13 +114,39 @@ def decide(assessed: Sequence[Assessed], job: Job, wish: Wish, max_time_s: float
             contender = _champion(finalists, free, wish, doubts)
             finalists.remove(contender)
             place = next(i for i, item in enumerate(standing) if contender in item.contenders)
-            confirmed = confirm(standing[place], contender)
+            try:
+                confirmed = confirm(standing[place], contender)
+            except EngineError as error:
+                standing = _after_loss(standing, LostContender(contender, error))
+                break
             if confirmed.passed:  # what is told of it is told of what ships
                 standing[place] = replace(confirmed, contenders=(contender,))
                 told = _told(standing, doubts, baseline)
                 reason = _reason(told, told[place], wish, doubts)
                 return Decision(told[place], told, [contender, *finalists], baseline, reason)
             standing[place] = _without(standing[place], contender, confirmed.why_not or "")
+
+
+def _after_loss(standing: Sequence[Assessed], lost: LostContender) -> list[Assessed]:
+    """The candidates without a contender whose engine failed, ready for another race.
+
+    Raises:
+        EngineError: no candidate is left that may be picked.
+    """
+    left = []
+    for item in standing:
+        for contender in item.contenders:
+            contender.blocks.clear()
+            contender.left = False
+        if lost.contender in item.contenders:
+            item = _without(item, lost.contender, lost.error.what)
+            if not item.contenders:
+                item = replace(item, error=lost.error, note=None)
+        left.append(item)
+    if not any(item.free for item in left):
+        lines = [f"{item.candidate.name}: {item.why_not}" for item in left if item.why_not]
+        raise EngineError("no candidate is left that can be measured", details=lines, fix=lost.error.fix)
+    return left
 
 
 def _without(item: Assessed, contender: Contender, why: str) -> Assessed:

@@ -18,7 +18,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,15 @@ BLOCK_S = 0.12
 BLOCKS = 6
 """Blocks a contender in each process of the final; each block at least `BLOCK_RUNS` runs."""
 BLOCK_RUNS = 4
+
+
+class LostContender(Exception):  # noqa: N818 - no error: one contender less
+    """The engine of a contender crashed, hung or refused in the middle of the race."""
+
+    def __init__(self, contender: Contender, error: EngineError) -> None:
+        super().__init__(str(error))
+        self.contender = contender
+        self.error = error
 
 
 @dataclass(eq=False)
@@ -236,6 +245,9 @@ def race(entrants: Sequence[Contender], beside: Sequence[Contender], job: Job, m
 
     Returns:
         Those that were measured to the end, the fastest first.
+
+    Raises:
+        LostContender: the engine of one failed: the race is void, and to be held again without it.
     """
     start, processes = time.monotonic(), max(1, job.target.measure.processes)
     racing = [*entrants, *(item for item in beside if item not in entrants)]
@@ -269,14 +281,26 @@ def _round(racing: Sequence[Contender], job: Job) -> None:
     with contextlib.ExitStack() as stack:
         workers = []
         for contender in racing:
-            workers.append((contender, stack.enter_context(open_worker(contender.built, contender.options))))
+            with _of(contender):
+                workers.append((contender, stack.enter_context(open_worker(contender.built, contender.options))))
             contender.blocks.append([])
         for block in range(BLOCKS):
             # Who goes first changes from block to block, so that nobody always follows the same neighbour.
             turn = block % len(workers)
             for contender, worker in workers[turn:] + workers[:turn]:
                 warm = warmup_s if block == 0 else BLOCK_S / 4
-                contender.blocks[-1].append(worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm))
+                with _of(contender):
+                    samples = worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm)
+                contender.blocks[-1].append(samples)
+
+
+@contextlib.contextmanager
+def _of(contender: Contender) -> Iterator[None]:
+    """Whatever an engine raises here is this contender's own."""
+    try:
+        yield
+    except EngineError as error:
+        raise LostContender(contender, error) from error
 
 
 def _leave(racing: Sequence[Contender], beside: Sequence[Contender]) -> list[Contender]:

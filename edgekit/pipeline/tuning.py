@@ -88,6 +88,7 @@ def explore(given: Choices, measure: Callable[[dict[str, Any]], float | None]) -
         taken_s = known[key]
         return inf if taken_s is None else taken_s
 
+    seconds(given.first)  # also where there is nothing to vary
     best, round_began_with = given.first, None
     while best != round_began_with:
         round_began_with = best

@@ -135,3 +135,9 @@ def test_a_combination_that_the_engine_refuses_is_passed_over() -> None:
         {"graph": False, "nhwc": True},
         {"graph": True, "nhwc": True},  # refused with the one value, perhaps not with the other
     ]
+
+
+def test_a_profile_that_varies_nothing_is_measured_all_the_same() -> None:
+    seen: list[dict[str, Any]] = []
+    explore(Choices({"threads": 1}, {}), lambda options: seen.append(options))
+    assert seen == [{"threads": 1}]
