@@ -7,6 +7,7 @@ at is the model's first unless the metric names another: ``top1:logits``.
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ class Metric(ABC):
         return self.needs_labels or self.prefers_labels
 
     def against(self, reference: str, has_labels: bool) -> str | None:
-        """What it compares with: ``labels``, or the first word of the reference's name; None: only its author knows.
+        """What it compares with: ``labels``, or the reference without its version; None: only its author knows.
 
         Args:
             reference: with its version: "PyTorch 2.13.0 fp32".
@@ -65,7 +66,7 @@ class Metric(ABC):
         """
         if self.needs_labels or (self.prefers_labels and has_labels):
             return "labels"
-        return reference.split(" ")[0] if self.needs_reference or self.prefers_labels else None
+        return re.split(r" (?=\d)", reference)[0] if self.needs_reference or self.prefers_labels else None
 
     def add(self, outputs: Outputs, label: Any = None, reference: Outputs | None = None) -> None:
         """Take one sample into account.

@@ -152,7 +152,7 @@ class MeanAveragePrecision(BoxMetric):
 
 def _rows(image: int, found: Detections) -> list[dict[str, Any]]:
     """COCO's annotations of one image."""
-    sizes = found.boxes[:, 2:] - found.boxes[:, :2]
+    sizes = np.clip(found.boxes[:, 2:] - found.boxes[:, :2], 0, None)  # of a negative area COCO counts nothing
     return [
         {
             "image_id": image,

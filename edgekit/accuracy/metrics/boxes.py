@@ -60,8 +60,9 @@ def suppress(found: Detections, iou: float, top: int) -> Detections:
     while len(order) and len(kept) < top:
         best, order = int(order[0]), order[1:]
         kept.append(best)
-        same = found.classes[order] == found.classes[best]
-        order = order[~(same & (overlaps(found.boxes[best][None], found.boxes[order])[0] > iou))]
+        rivals = np.flatnonzero(found.classes[order] == found.classes[best])
+        covered = overlaps(found.boxes[best][None], found.boxes[order[rivals]])[0] > iou
+        order = np.delete(order, rivals[covered])
     return _taken(found, np.array(kept, np.int64))
 
 

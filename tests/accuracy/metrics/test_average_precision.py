@@ -27,6 +27,7 @@ def images(seed: int, count: int = 8, noise: float = 4.0) -> list[Image]:
         boxes = np.hstack([first, first + random.uniform(10, 40, first.shape)])
         labels = np.hstack([boxes, random.integers(0, 3, (len(boxes), 1))])
         moved = boxes + random.normal(0, noise, boxes.shape)
+        moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2])
         extra = random.uniform(0, 30, (2, 2))
         moved = np.vstack([moved, np.hstack([extra, extra + 20])])
         kinds = np.append(labels[:, 4], random.integers(0, 3, 2))
@@ -83,6 +84,13 @@ def test_as_pycocotools_has_it(seed: int) -> None:
     pairs = images(seed)
     assert added(SPEC, pairs).value() == pytest.approx(by_pycocotools(pairs), abs=1e-9)
     assert added(SPEC + ",iou=0.5", pairs).value() == pytest.approx(by_pycocotools(pairs, np.array([0.5])), abs=1e-9)
+
+
+def test_a_box_turned_inside_out_is_a_false_one() -> None:
+    """COCO would leave a box of negative area out of account."""
+    label = np.array([[10.0, 10, 40, 40, 0]])
+    right, wrong = [10, 10, 40, 40, 0.5, 0], [60, 60, 50, 80, 0.9, 0]
+    assert added(SPEC, [(np.array([right, wrong], float), label)]).value() == pytest.approx(0.5)
 
 
 def test_a_draw_is_what_its_images_give() -> None:
