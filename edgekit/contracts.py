@@ -341,6 +341,7 @@ class Tolerance:
     max_abs: float | None = None  # in the output's unit
     rel_l2: float | None = None  # ‖y − y_ref‖₂ / ‖y_ref‖₂
     sqnr_db: float | None = None  # 10·log10(Σ y_ref² / Σ (y − y_ref)²), at least this
+    part_db: float | None = None  # the same of the worst part of an output, against what varies there, at least this
     atol: float | None = None  # |y − y_ref| ≤ atol + rtol·|y_ref|, element by element, as numpy.allclose has it
     rtol: float | None = None  # needs atol
 

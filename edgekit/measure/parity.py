@@ -9,8 +9,11 @@ With r the reference, y the engine's answer, and sums over every element of ever
 
 A reference of zeros has rel_l2 0 and sqnr_db ∞ where the answer is equal, rel_l2 ∞ and sqnr_db −∞ where it is not.
 
+A ratio over everything does not see a small part beside a large one: part_db is that of the worst part (`parts`).
+
 Integers, booleans and strings are compared exactly: an element that differs counts as an error of 1 on a signal of 1.
 So with f the fraction that differs: max_abs is 1 if any differs, rel_l2 = √f, sqnr_db = −10·log10(f); 20 dB allows 1 %.
+A bound never asks for fewer than `TIES` to differ: two scores that are nearly equal change places in any other engine.
 
 NaN equals NaN and an infinity equals itself; such elements add nothing to the sums. Where only one of the two is finite
 (an fp16 overflow), or shape, dtype or the set of outputs differ, the comparison has failed, whatever the tolerance.
@@ -22,13 +25,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Array, Outputs, Tolerance, describe
+from .parts import Part, PartSums
+
+TIES = 1e-4
+"""The share of integers that may differ whatever the bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,35 @@ class OutputParity:
     n: int  # elements compared
     atol: float = 0.0
     failure: str | None = None  # the first thing that no tolerance excuses
+    part: Part | None = None  # its worst; None: not told apart (too few values, integers)
+    differ: float | None = None  # of integers, booleans and strings: the share that is not equal; None: of numbers
+
+    def misses(self, tolerance: Tolerance) -> list[str]:
+        """Every stated bound that does not hold, as `Parity.misses` has it."""
+        if self.failure:
+            return [self.failure]
+        if self.differ is not None:
+            most = max(TIES, *_shares(tolerance)) if _shares(tolerance) else 1.0
+            return [] if self.differ <= most else [f"{self.told()}, at most {_percent(most)} may"]
+        found = []
+        for bound, at_least in (("max_abs", False), ("rel_l2", False), ("sqnr_db", True), ("atol", False)):
+            limit, value = getattr(tolerance, bound), getattr(self, bound)
+            # Written so that NaN, which compares false with everything, is a miss.
+            if limit is not None and not (value >= limit if at_least else value <= limit):
+                sign = "<" if at_least else ">"
+                found.append(f"{bound} {value:.3g} {sign} {limit:g} (output '{self.name}')")
+        if self.part is not None and tolerance.part_db is not None and not self.part.sqnr_db >= tolerance.part_db:
+            found.append(f"{self.told()}, needs {tolerance.part_db:g} dB")
+        return found
+
+    def told(self) -> str:
+        """``output 'output' [:, 4:8]: −1.0 dB (whole: 29.1 dB)``, or how many of its integers differ."""
+        if self.differ is not None:
+            return f"{_percent(self.differ)} of the values of output '{self.name}' differ"
+        if self.part is None:
+            return f"output '{self.name}': {_decibels(self.sqnr_db)}"
+        place = f" {self.part.index}" if self.part.index else " against what varies"
+        return f"output '{self.name}'{place}: {_decibels(self.part.sqnr_db)} (whole: {_decibels(self.sqnr_db)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +103,17 @@ class Parity:
         return min((item.sqnr_db for item in self.outputs.values()), default=math.inf)
 
     @property
+    def worst(self) -> OutputParity | None:
+        """The output with the worst part; of those that are not told apart, the one of the lowest ratio."""
+        numeric = list(self.outputs.values())
+        return min(numeric, key=lambda item: (_part_db(item), item.sqnr_db), default=None)
+
+    @property
+    def part_db(self) -> float:
+        """The worst part of any output; where an output's parts are not told apart, of all of it."""
+        return min((_part_db(item) for item in self.outputs.values()), default=math.inf)
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """What no tolerance excuses, one line an output."""
         return tuple(item.failure for item in self.outputs.values() if item.failure)
@@ -78,18 +125,7 @@ class Parity:
         """
         if not self.samples:
             return ["no samples were compared"]
-        found = []
-        for item in self.outputs.values():
-            if item.failure:
-                found.append(item.failure)
-                continue
-            for bound, at_least in (("max_abs", False), ("rel_l2", False), ("sqnr_db", True), ("atol", False)):
-                limit, value = getattr(tolerance, bound), getattr(item, bound)
-                # Written so that NaN, which compares false with everything, is a miss.
-                if limit is not None and not (value >= limit if at_least else value <= limit):
-                    sign = "<" if at_least else ">"
-                    found.append(f"{bound} {value:.3g} {sign} {limit:g} (output '{item.name}')")
-        return found
+        return [line for item in self.outputs.values() for line in item.misses(tolerance)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values. Infinities and NaN, which JSON has not, are the strings "inf", "-inf" and "nan"."""
@@ -97,6 +133,7 @@ class Parity:
             "max_abs": _to_json(self.max_abs),
             "rel_l2": _to_json(self.rel_l2),
             "sqnr_db": _to_json(self.sqnr_db),
+            "part_db": _to_json(self.part_db),
             "samples": self.samples,
             "outputs": [
                 {
@@ -107,6 +144,8 @@ class Parity:
                     "n": item.n,
                     "atol": _to_json(item.atol),
                     "failure": item.failure,
+                    "part": item.part and {"index": item.part.index, "sqnr_db": _to_json(item.part.sqnr_db)},
+                    "differ": item.differ,
                 }
                 for item in self.outputs.values()
             ],
@@ -125,6 +164,8 @@ class Parity:
                     n=int(item["n"]),
                     atol=float(item["atol"]),
                     failure=item["failure"],
+                    part=item.get("part") and Part(str(item["part"]["index"]), float(item["part"]["sqnr_db"])),
+                    differ=item.get("differ"),
                 )
                 for item in value["outputs"]
             },
@@ -174,6 +215,8 @@ class _Sums:
     atol: float = 0.0
     n: int = 0
     failure: str | None = None
+    parts: PartSums = field(default_factory=PartSums)
+    exact: int = 0  # integers, booleans and strings compared, of ``n``
 
     def fail(self, why: str) -> None:
         self.failure = self.failure or why
@@ -181,14 +224,17 @@ class _Sums:
     def result(self, name: str) -> OutputParity:
         if self.failure:
             return OutputParity(name, math.inf, math.inf, -math.inf, self.n, math.inf, self.failure)
+        part = self.parts.worst() if self.exact == 0 else None
+        differ = self.noise / self.exact if self.exact and self.exact == self.n else None
         if self.noise == 0.0:
-            return OutputParity(name, self.max_abs, 0.0, math.inf, self.n, self.atol)
-        if self.signal == 0.0:
-            return OutputParity(name, self.max_abs, math.inf, -math.inf, self.n, self.atol)
-        # Logarithms apart: the quotient of two float64 may overflow where their difference in dB does not.
-        sqnr_db = 10.0 * (math.log10(self.signal) - math.log10(self.noise))
-        rel_l2 = math.sqrt(self.noise) / math.sqrt(self.signal)
-        return OutputParity(name, self.max_abs, rel_l2, sqnr_db, self.n, self.atol)
+            rel_l2, sqnr_db = 0.0, math.inf
+        elif self.signal == 0.0:
+            rel_l2, sqnr_db = math.inf, -math.inf
+        else:
+            # Logarithms apart: the quotient of two float64 may overflow where their difference in dB does not.
+            sqnr_db = 10.0 * (math.log10(self.signal) - math.log10(self.noise))
+            rel_l2 = math.sqrt(self.noise) / math.sqrt(self.signal)
+        return OutputParity(name, self.max_abs, rel_l2, sqnr_db, self.n, self.atol, None, part, differ)
 
 
 def _compare(sums: _Sums, want: Any, got: Any) -> Iterator[str]:
@@ -214,6 +260,7 @@ def _compare_arrays(sums: _Sums, want: Array, got: Array) -> Iterator[str]:
     sums.n += want.size
     if _is_exact(want):
         differ = int(np.count_nonzero(want != got))
+        sums.exact += want.size
         sums.signal += want.size
         sums.noise += differ
         sums.max_abs = max(sums.max_abs, float(differ > 0))
@@ -222,12 +269,14 @@ def _compare_arrays(sums: _Sums, want: Array, got: Array) -> Iterator[str]:
     reference, answer = _as_float64(want), _as_float64(got)
     with np.errstate(all="ignore"):
         finite = np.isfinite(reference) & np.isfinite(answer)
+        error = answer - reference
         if not finite.all():
             unequal = ~finite & (reference != answer) & ~(np.isnan(reference) & np.isnan(answer))
             if unequal.any():
                 yield _non_finite(reference, answer, unequal)
-            reference, answer = reference[finite], answer[finite]
-        error = answer - reference
+        sums.parts.add(reference, error, finite)
+        if not finite.all():
+            reference, error = reference[finite], error[finite]
         sums.signal += float(np.dot(reference.ravel(), reference.ravel()))
         sums.noise += float(np.dot(error.ravel(), error.ravel()))
         sums.max_abs = max(sums.max_abs, float(np.max(np.abs(error), initial=0.0)))
@@ -269,3 +318,23 @@ def _kind(value: Any) -> str:
 
 def _to_json(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
+
+
+def _part_db(item: OutputParity) -> float:
+    return item.sqnr_db if item.part is None else item.part.sqnr_db
+
+
+def _shares(tolerance: Tolerance) -> list[float]:
+    """What the stated bounds allow to differ, each as a share."""
+    bounds = [] if tolerance.sqnr_db is None else [10.0 ** (-tolerance.sqnr_db / 10.0)]
+    bounds += [] if tolerance.rel_l2 is None else [tolerance.rel_l2**2]
+    bounds += [] if tolerance.max_abs is None else [0.0 if tolerance.max_abs < 1 else 1.0]
+    return bounds
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.3g} %"
+
+
+def _decibels(value: float) -> str:
+    return f"{value:.1f} dB" if math.isfinite(value) else f"{value:g} dB"
