@@ -24,6 +24,7 @@ import _parts_models
 import numpy as np
 import onnx_ir as ir
 import torch
+from onnxscript import version_converter
 from _parts_models import Answers, Array, Subject
 
 from edgekit.context import PassContext
@@ -36,9 +37,13 @@ RIGHT, DAMAGED = 0.95, 0.8
 
 def graph_of(subject: Subject, samples: list[dict[str, Array]], folder: Path) -> Path:
     found = subject.load()
-    if isinstance(found, Path):
-        return found
     path = folder / "model.onnx"
+    if isinstance(found, Path):
+        model = ir.load(found)
+        if model.opset_imports[""] < 13:  # the first with scales per channel
+            version_converter.convert_version(model, 20, fallback=True)  # in place
+        ir.save(model, path)
+        return path
     example = tuple(torch.from_numpy(np.array(item)) for item in samples[0].values())
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         program = torch.onnx.export(found.eval(), example, dynamo=True, opset_version=20, input_names=list(samples[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
@@ -48,7 +49,10 @@ class ParityReport:
     tolerance: Tolerance
     reference: str  # "PyTorch 2.13.0 fp32"
     misses: tuple[str, ...] = ()
-    outputs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # per output: max_abs, rel_l2, sqnr_db
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # as `common.OutputError` has them
+    part_db: float = math.inf  # of the worst part of any output; inf where equal
+    worst: str = ""  # which that is: "output 'output' [:, 4:8]: 8.1 dB (whole: 29.1 dB)"
+    differ: float | None = None  # the largest share of an output's integers that differ; None: there are none
 
     def to_json(self) -> common.Parity:
         """As in `export --json`. An infinite SQNR (equal outputs) is null."""
@@ -57,12 +61,17 @@ class ParityReport:
             "max_abs": finite(self.max_abs),
             "rel_l2": finite(self.rel_l2),
             "sqnr_db": finite(self.sqnr_db),
+            "part_db": finite(self.part_db),
+            "worst": self.worst,
+            "differ": self.differ,
             "samples": self.samples,
             "tolerance": cast("common.Tolerance", self.tolerance.to_json()),
             "reference": self.reference,
             "misses": list(self.misses),
             "outputs": {
-                name: cast("common.OutputError", {key: finite(v) for key, v in row.items()})
+                name: cast(
+                    "common.OutputError", {key: finite(v) if isinstance(v, float) else v for key, v in row.items()}
+                )
                 for name, row in self.outputs.items()
             },
         }

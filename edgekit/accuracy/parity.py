@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..contracts import Outputs, Tolerance
-from ..measure.parity import ParityMeter
+from ..measure.parity import OutputParity, ParityMeter
 from ..results import ParityReport
 
 
@@ -36,8 +36,19 @@ class ParityCheck:
             tolerance=self._tolerance,
             reference=self._reference,
             misses=misses,
-            outputs={
-                name: {"max_abs": row.max_abs, "rel_l2": row.rel_l2, "sqnr_db": row.sqnr_db}
-                for name, row in parity.outputs.items()
-            },
+            outputs={name: _row(item) for name, item in parity.outputs.items()},
+            part_db=parity.part_db,
+            worst=parity.worst.told() if parity.worst else "",
+            differ=max((item.differ for item in parity.outputs.values() if item.differ is not None), default=None),
         )
+
+
+def _row(item: OutputParity) -> dict[str, float | str | None]:
+    return {
+        "max_abs": item.max_abs,
+        "rel_l2": item.rel_l2,
+        "sqnr_db": item.sqnr_db,
+        "part": item.part and item.part.index,
+        "part_db": item.part and item.part.sqnr_db,
+        "differ": item.differ,
+    }

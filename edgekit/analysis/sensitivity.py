@@ -8,6 +8,7 @@ session evaluates any subset of quantized nodes with one run a sample, without b
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..context import PassContext
-from ..contracts import Feeds
+from ..contracts import Array, Feeds
 from ..errors import UsageError
 from ..graph import add_initializer, clone, module_path
+from ..measure.parity import Parity, ParityMeter
 from ..passes.quantize_static import Options, static_plan
 from ..quantization.calibration import calibrate
 from ..quantization.float_session import float_session, run
@@ -44,7 +46,7 @@ class NodeDamage:
     node: str  # the node's name in the float graph; the first one's, of several
     module_path: str  # its PyTorch module, or ''
     op_type: str
-    noise: float  # power of the output's error over the output's power, if only this is quantized; the worst output's
+    noise: float  # error over signal (powers) if only this is quantized, as `Goal` weighs an output's whole and worst part
     nodes: tuple[str, ...] = ()  # all of them
 
     @property
@@ -54,22 +56,39 @@ class NodeDamage:
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """What has to be reached against the float graph, on every output; see `measure.parity` and `measure.parts`.
+
+    Args:
+        sqnr_db: signal-to-noise ratio of the whole output.
+        part_db: of its worst part; −∞: not asked for.
+    """
+
+    sqnr_db: float
+    part_db: float = -math.inf
+
+    def decibels(self, parity: Parity) -> float:
+        """One figure for both, to be compared with ``sqnr_db``: how much more would be asked of the part is taken off."""
+        return min(parity.sqnr_db, parity.part_db - self.part_db + self.sqnr_db)
+
+
+@dataclass(frozen=True, slots=True)
 class MixedPrecision:
     """The nodes to leave in float, and what that reaches."""
 
     keep_float: frozenset[str]
-    sqnr_db: float  # of the switchable graph with all the others quantized
+    sqnr_db: float  # of the switchable graph with all the others quantized, as `Goal.decibels` has it
     damage: tuple[NodeDamage, ...]  # of every quantized node, the worst first
 
 
 def mixed_precision(
     model: ir.Model,
     context: PassContext,
-    goal_db: float,
+    goal: Goal,
     options: Options | None = None,
     max_runs: int = MAX_RUNS,
 ) -> MixedPrecision:
-    """The smallest set of nodes whose staying in float brings the quantized model to ``goal_db`` of SQNR.
+    """The smallest set of nodes whose staying in float brings the quantized model to ``goal``.
 
     The damage of nodes is taken to add up, which gives a first set; the switchable graph with all the others quantized
     then tells what it really reaches, and the set grows or shrinks along the ranking until it just holds.
@@ -77,7 +96,7 @@ def mixed_precision(
     Args:
         model: .
         context: .
-        goal_db: signal-to-quantization-noise ratio against the float graph, on every output.
+        goal: what every output must reach against the float graph.
         options: .
         max_runs: .
 
@@ -85,7 +104,8 @@ def mixed_precision(
         UsageError: no calibration data.
         NothingToRankError: nothing to quantize.
     """
-    with _measured(model, context, options or Options(), max_runs) as graph:
+    goal_db = goal.sqnr_db
+    with _measured(model, context, options or Options(), max_runs, goal) as graph:
         damage = graph.rank()
         start = next(k for k in range(len(damage) + 1) if _decibels(sum(d.noise for d in damage[k:])) >= goal_db)
         reached: dict[int, float] = {}
@@ -93,7 +113,7 @@ def mixed_precision(
         def holds(kept: int) -> bool:
             if kept not in reached:
                 quantized = [name for item in damage[kept:] for name in item.nodes]
-                reached[kept] = _decibels(float(graph.noise(quantized).max()))
+                reached[kept] = graph.decibels(quantized)
             return reached[kept] >= goal_db
 
         # Gallop from the first guess to a bracket, then halve it. All in float always holds.
@@ -124,17 +144,19 @@ def mixed_precision(
 class Rankings:
     """What `mixed_precision` found for one graph, by goal; made when first asked for, then shared by its candidates."""
 
-    _by_goal: dict[float, MixedPrecision] = field(default_factory=dict)
+    _by_goal: dict[Goal, MixedPrecision] = field(default_factory=dict)
 
-    def reach(self, goal_db: float, model: ir.Model, context: PassContext) -> MixedPrecision:
+    def reach(self, goal: Goal, model: ir.Model, context: PassContext) -> MixedPrecision:
         """See `mixed_precision`; always of the same ``model`` and ``context``."""
-        if goal_db not in self._by_goal:
-            self._by_goal[goal_db] = mixed_precision(model, context, goal_db)
-        return self._by_goal[goal_db]
+        if goal not in self._by_goal:
+            self._by_goal[goal] = mixed_precision(model, context, goal)
+        return self._by_goal[goal]
 
 
 @contextmanager
-def _measured(model: ir.Model, context: PassContext, options: Options, max_runs: int) -> Iterator[_Graph]:
+def _measured(
+    model: ir.Model, context: PassContext, options: Options, max_runs: int, goal: Goal
+) -> Iterator[_Graph]:
     name_nodes(model)
     plan = static_plan(model, options, context)
     planned = {name: item for name, item in plan.nodes.items() if not item.same_scale}
@@ -154,7 +176,7 @@ def _measured(model: ir.Model, context: PassContext, options: Options, max_runs:
     order = list(planned)
     switchable = _switchable(model, plan, order, ranges, options.scheme())
     with float_session(switchable, context.workdir) as session:
-        yield _Graph(session, samples, order, groups, planned, context)
+        yield _Graph(session, samples, order, groups, planned, context, goal)
 
 
 def _groups(planned: Mapping[str, NodePlan]) -> list[tuple[str, ...]]:
@@ -182,35 +204,34 @@ class _Graph:
         groups: Sequence[tuple[str, ...]],
         planned: Mapping[str, NodePlan],
         context: PassContext,
+        goal: Goal,
     ) -> None:
         self.session, self.samples, self.groups, self.planned = session, samples, groups, planned
         self.position = {name: index for index, name in enumerate(order)}
-        self.progress = context.progress
+        self.progress, self.goal = context.progress, goal
         self.reference = [self._run(feeds, ()) for feeds in samples]
-        self.power = np.sum([[np.sum(np.square(y)) for y in outputs] for outputs in self.reference], axis=0)
 
-    def noise(self, quantized: Sequence[str]) -> NDArray[np.float64]:
-        """Error power over signal power of each floating-point output, with only these nodes quantized."""
-        error = np.zeros_like(self.power)
+    def decibels(self, quantized: Sequence[str]) -> float:
+        """What is reached with only these nodes quantized."""
+        meter = ParityMeter()
         for feeds, reference in zip(self.samples, self.reference, strict=True):
-            for index, (got, want) in enumerate(zip(self._run(feeds, quantized), reference, strict=True)):
-                error[index] += np.sum(np.square(got - want))
-        return np.asarray(error / np.maximum(self.power, np.finfo(np.float64).tiny), np.float64)
+            meter.add(reference, self._run(feeds, quantized))
+        return self.goal.decibels(meter.result())
 
     def rank(self) -> list[NodeDamage]:
         found: list[NodeDamage] = []
         for index, names in enumerate(self.groups):
             node = self.planned[names[0]].node
-            noise = float(self.noise(names).max())
+            noise = 10.0 ** (-self.decibels(names) / 10.0)
             found.append(NodeDamage(names[0], module_path(node), node.op_type, noise, names))
             self.progress.step(index + 1, len(self.groups), "sensitivity")
         return sorted(found, key=lambda item: -item.noise)
 
-    def _run(self, feeds: Feeds, quantized: Sequence[str]) -> list[NDArray[np.float64]]:
+    def _run(self, feeds: Feeds, quantized: Sequence[str]) -> dict[str, Array]:
         switches = np.zeros(len(self.position), np.bool_)
         switches[[self.position[name] for name in quantized]] = True
         outputs = run(self.session, None, {**feeds, _SWITCHES: switches})
-        return [y.astype(np.float64) for y in outputs if isinstance(y, np.ndarray) and y.dtype.kind == "f"]
+        return {str(i): y for i, y in enumerate(outputs) if isinstance(y, np.ndarray)}
 
 
 def _switchable(

@@ -140,6 +140,8 @@ def _self_test(console: Console, bundle: Bundle, overrides: dict[str, Any]) -> N
             "max_abs": parity.max_abs,
             "rel_l2": parity.rel_l2,
             "sqnr_db": parity.sqnr_db,
+            "part_db": parity.part_db,
+            "worst": parity.worst.told() if parity.worst else "",
             "samples": parity.samples,
             "tolerance": bundle.manifest.golden_tolerance.to_json(),
         },

@@ -108,6 +108,10 @@ class GoldenParity(TypedDict):
     rel_l2: float | None
     sqnr_db: float | None
     """null: the outputs are equal"""
+    part_db: float | None
+    """of the worst part of any output"""
+    worst: str
+    """which part that is, in words"""
     samples: int
     tolerance: Tolerance
 

@@ -85,6 +85,8 @@ class Tolerance(TypedDict):
     rel_l2: NotRequired[float]
     sqnr_db: NotRequired[float]
     """at least this"""
+    part_db: NotRequired[float]
+    """the same of the worst part of an output"""
     atol: NotRequired[float]
     rtol: NotRequired[float]
 
@@ -95,6 +97,12 @@ class OutputError(TypedDict):
     max_abs: float | None
     rel_l2: float | None
     sqnr_db: float | None
+    part: str | None
+    """its worst part, as an index: "[:, 4:8]"; "": the whole, centred; null: not told apart"""
+    part_db: float | None
+    """that part's ratio in decibels, against what varies there; null: equal, or not told apart"""
+    differ: float | None
+    """the share of its integers, booleans or strings that is not equal; null: it holds other numbers"""
 
 
 class Parity(TypedDict):
@@ -107,6 +115,12 @@ class Parity(TypedDict):
     """the error's norm over the reference's"""
     sqnr_db: float | None
     """signal-to-noise ratio in decibels; null where the outputs are equal"""
+    part_db: float | None
+    """of the worst part of any output; null where they are equal"""
+    worst: str
+    """which part that is, in words"""
+    differ: float | None
+    """the largest share of an output's integers that are not equal; null: no output holds integers"""
     samples: int
     tolerance: Tolerance
     reference: str

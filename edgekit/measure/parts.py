@@ -2,13 +2,18 @@
 
 A detector's one output holds boxes in pixels and scores in 0 to 1. With all scores gone it is still within 29 dB of the
 reference, as the pixels hold nearly all of the energy; and a regression that answers 101,325 ± 400 is within 36 dB when
-it answers 101,325 to everything. So each index of each axis but the batch is a *part*, judged by itself, and against
+it answers 101,325 to everything. So each index of an axis that has a meaning is a *part*, judged by itself, and against
 what varies in it. With r the reference and y the answer, over the n values of part i (all samples, all other axes):
 
     σᵢ² = mean (r − mean r)²        what the part tells
     eᵢ² = mean (y − r)²             what is wrong with it
     dBᵢ = 10 · log10( sᵢ² / eᵢ² )   where sᵢ is σᵢ, but never less than the floors below
-    part_db = min dBᵢ over the parts of every axis, and over the whole output, centred, as one more part
+    part_db = min dBᵢ over the parts of these axes, and over the whole output, centred, as one more part
+
+Columns, channels and classes have a meaning; rows of pixels, anchors and time steps are positions, where a blank one would
+be held against nothing. The meaning is where the means differ most: of all axes but the batch (of a picture, the second
+and the last), the one with the largest variance of its indices' means, less what chance gives them, mean σᵢ²/nᵢ; a channel
+that is alone has it all. Every axis of at most `FEW` indices is judged beside it.
 
 Not every small number matters, and a check that refuses what is right is switched off. Hence the floors of sᵢ:
 
@@ -48,6 +53,7 @@ ROUNDING = 8 * 2.0**-24
 """Eight roundings of float32."""
 PRIOR = 16
 FEWEST = 8
+FEW = 8
 LARGEST_AXIS = 2**17
 """Longer axes are positions (samples of a sound), and five numbers each would be many."""
 TOGETHER_DB = 6.0
@@ -104,11 +110,25 @@ class PartSums:
         found = []
         if (whole := self._whole.decibels()) is not None:
             found.append(Part("", float(whole[0])))
-        for axis, sums in (self._axes or {}).items():
+        axes = self._axes or {}
+        telling = self._telling(axes)
+        for axis, sums in axes.items():
+            if axis != telling and sums.length > FEW:
+                continue
             if (each := sums.decibels()) is not None:
                 found.append(Part(_named(each, axis, self._rank), float(each.min())))
         # The first of equals: the whole says as much with fewer words.
         return min(found, key=lambda part: part.sqnr_db, default=None)
+
+
+    def _telling(self, axes: dict[int, _Axis]) -> int | None:
+        """The axis that has a meaning; None: there is none."""
+        channels = axes.keys() & ({1, self._rank - 1} if self._rank > 3 else axes.keys())
+        if self._rank > 2:  # a lone channel has the meaning, and its rows or steps have none
+            lone = {1, self._rank - 1} if self._rank > 3 else {2}
+            if single := [axis for axis in channels & lone if axes[axis].length == 1]:
+                return single[0]
+        return max(sorted(channels), key=lambda axis: axes[axis].between(), default=None)
 
 
 def _named(each: Numbers, axis: int, rank: int) -> str:
@@ -153,6 +173,14 @@ class _Axis:
         shifted = shifted + self.shift.reshape(kept)
         self.low = np.minimum(self.low, shifted.min(axis=others, initial=math.inf))
         self.high = np.maximum(self.high, shifted.max(axis=others, initial=-math.inf))
+
+    def between(self) -> float:
+        """The variance of the indices' means, less what chance gives them."""
+        if self.n.min() < 1 or self.shift is None:
+            return 0.0
+        mean = self.linear / self.n
+        variance = np.maximum(self.square / self.n - np.square(mean), 0.0)
+        return float(np.var(mean + self.shift) - np.mean(variance / self.n))
 
     def decibels(self) -> Numbers | None:
         """dB of each part, [length]; None: too few values."""

@@ -13,6 +13,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from ..context import PassContext
 from ..errors import UsageError
+from ..quantization.apart import leave_joined
 from ..quantization.calibration import calibrate
 from ..quantization.plan import DEFAULT_OP_TYPES, Plan, make_plan, name_nodes
 from ..quantization.plan_whole import drop_wide, make_whole_plan
@@ -45,6 +46,11 @@ class Options:
         if unknown:
             raise ValueError(f"'op_types' may hold {', '.join(DEFAULT_OP_TYPES)}; got '{unknown[0]}'")
         self.scheme()
+
+    @property
+    def levels(self) -> int:
+        """How many an activation's integers have."""
+        return 65536 if "16" in self.activations else 256
 
     def scheme(self) -> Scheme:
         """The integers' dtypes."""
@@ -87,6 +93,7 @@ class QuantizeStatic(GraphPass):
         ranges |= plan.prescribed()
         if options.whole_graph:
             drop_wide(plan, ranges)
+        leave_joined(plan, ranges, options.levels)
         insert(model, plan, ranges, scheme)
         RemoveUnusedNodesPass()(model)  # float weights that nothing reads any more
         return model, Change(True, plan.describe())
@@ -95,8 +102,7 @@ class QuantizeStatic(GraphPass):
 def static_plan(model: ir.Model, options: Options, context: PassContext) -> Plan:
     """The plan that the pass follows for the engine that will load the result."""
     if options.whole_graph:
-        levels = 65536 if "16" in options.activations else 256
-        return make_whole_plan(model, context.keep_float, levels=levels, absorb=not options.symmetric)
+        return make_whole_plan(model, context.keep_float, levels=options.levels, absorb=not options.symmetric)
     return make_plan(
         model,
         options.op_types,

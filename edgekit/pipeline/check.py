@@ -68,7 +68,7 @@ def _roll_out(outcome: Check, rollout: Rollout, built: Built, worker: Worker) ->
         done += len(chunk)
         job.progress.step(done, len(rollout), f"{built.candidate.name}, its own state")
     report = drift.report(rollout.frames, worker.state_bound)
-    return replace(outcome, rollout=report, golden_steps_db=golden.result().sqnr_db)
+    return replace(outcome, rollout=report, golden_steps=golden.result())
 
 
 def check(built: Built, worker: Worker) -> Check:
@@ -99,7 +99,7 @@ def check(built: Built, worker: Worker) -> Check:
         done += len(chunk)
         job.progress.step(done, len(expected), built.candidate.name)
     report = parity.report()
-    outcome = Check(report, None, golden.result().sqnr_db, same_graph=same.result() if same else None)
+    outcome = Check(report, None, golden.result(), same_graph=same.result() if same else None)
     if report.passed and job.rollout is not None:
         outcome = _roll_out(outcome, job.rollout, built, worker)
     if metric is None or accuracy.metric is None or expected.metric is None:

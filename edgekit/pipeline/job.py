@@ -14,6 +14,7 @@ from ..analysis.overflow import Overflow
 from ..analysis.sensitivity import Rankings
 from ..context import PassContext
 from ..contracts import Artifact, PassRecord, Progress
+from ..measure.parity import Parity
 from ..results import MetricReport, ParityReport, RolloutReport, SameGraph
 from ..target.needs import StandIn
 from ..target.profile import Candidate, Target
@@ -130,9 +131,9 @@ class Check:
 
     parity: ParityReport
     metric: MetricReport | None
-    golden_db: float  # signal-to-noise ratio over the first `GOLDEN_SAMPLES` alone
+    golden: Parity  # over the first `GOLDEN_SAMPLES` alone
     rollout: RolloutReport | None = None  # of a model with memory, each side with its own state
-    golden_steps_db: float = 0.0  # over the first `GOLDEN_STEPS` of it
+    golden_steps: Parity | None = None  # over the first `GOLDEN_STEPS` of it
     same_graph: SameGraph | None = None  # against the CPU on the same graph, where the device is emulated
 
     @property

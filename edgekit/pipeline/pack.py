@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,9 +22,10 @@ from ..contracts import AppGlue, Embeddable, Feeds, PassRecord, Runtime, Toleran
 from ..errors import TakenError
 from ..facts import install_on
 from ..measure.engines import installed_version
+from ..measure.parity import Parity
 from ..measure.stream import shown_outputs
 from ..plain import plain, readable
-from ..results import ReferenceReport
+from ..results import ParityReport, ReferenceReport
 from ..target.profile import machine
 from ..units import latency as shown
 from ..units import metric_title
@@ -133,7 +135,7 @@ def pack_bundle(
         manifest=manifest,
         model_dir=built.directory,
         golden=[(sample.feeds, sample.expected) for sample in golden],
-        golden_tolerance=_golden_tolerance(outcome.golden_db, parity.tolerance),
+        golden_tolerance=_golden_tolerance(outcome.golden, parity.tolerance),
         stream=_golden_stream(job.rollout, outcome, variant.source.initial),
         readme=bundle_readme(
             name=manifest.name,
@@ -196,29 +198,29 @@ def _golden_stream(rollout: Rollout | None, outcome: Check, initial: Feeds) -> G
     """The first steps of the reference's stream; without a rollout only what the state begins with."""
     begins = rollout.initial if rollout is not None else initial
     nonzero = {name: array for name, array in begins.items() if np.any(array)}
-    if rollout is None or outcome.rollout is None:
+    if rollout is None or outcome.golden_steps is None:
         return GoldenStream((), Tolerance(), nonzero) if nonzero else None
     steps = []
     for sample in rollout.expected.first(GOLDEN_STEPS):
         shown = shown_outputs(list(sample.expected), rollout.pairs)
         steps.append((rollout.frame(sample.feeds), {name: sample.expected[name] for name in shown}))
-    tolerance = _golden_tolerance(outcome.golden_steps_db, outcome.parity.tolerance)
+    tolerance = _golden_tolerance(outcome.golden_steps, outcome.parity.tolerance)
     return GoldenStream(steps, tolerance, nonzero)
 
 
-def _golden_tolerance(measured_db: float, allowed: Tolerance) -> Tolerance:
+def _golden_tolerance(measured: Parity, allowed: Tolerance) -> Tolerance:
     """What the self-test holds: twice the error measured on the golden samples, or the target's bound if wider."""
-    return Tolerance(sqnr_db=min(measured_db - GOLDEN_MARGIN_DB, _as_sqnr_db(allowed), MAX_GOLDEN_DB))
+    whole = min(measured.sqnr_db - GOLDEN_MARGIN_DB, _as_sqnr_db(allowed), MAX_GOLDEN_DB)
+    part = min(measured.part_db - GOLDEN_MARGIN_DB, MAX_GOLDEN_DB, math.inf if allowed.part_db is None else allowed.part_db)
+    return Tolerance(sqnr_db=whole, part_db=part)
 
 
 def _as_sqnr_db(tolerance: Tolerance) -> float:
     """The weakest SQNR in dB that a tolerance allows: SQNR = −20·log10(relative L2), from their definitions."""
-    from math import inf, log10
-
     bounds = [] if tolerance.sqnr_db is None else [tolerance.sqnr_db]
     if tolerance.rel_l2 is not None:
-        bounds.append(-20 * log10(tolerance.rel_l2) if tolerance.rel_l2 > 0 else inf)
-    return min(bounds, default=inf)
+        bounds.append(-20 * math.log10(tolerance.rel_l2) if tolerance.rel_l2 > 0 else math.inf)
+    return min(bounds, default=math.inf)
 
 
 def _reference(report: ReferenceReport | None) -> dict[str, Any]:
@@ -234,12 +236,16 @@ def _emulated(outcome: Check, emulator: str | None) -> dict[str, Any]:
     return {"emulated": emulator, "same_graph": same.to_json() if same else None}
 
 
+def _worst(parity: ParityReport) -> str:
+    return f"; the worst part: {parity.worst}" if parity.worst and math.isfinite(parity.part_db) else ""
+
+
 def _parity_line(picked: Assessed, built: Built, emulator: str | None) -> str:
     assert picked.check is not None
     parity, metric = picked.check.parity, picked.check.metric
     text = (
         f"Checked against {parity.reference} on {parity.samples} samples: "
-        f"relative L2 error {parity.rel_l2:.2g} (SQNR {parity.sqnr_db:.1f} dB)."
+        f"relative L2 error {parity.rel_l2:.2g} (SQNR {parity.sqnr_db:.1f} dB{_worst(parity)})."
     )
     if metric:
         title = metric_title(metric.name, metric.compared_with)

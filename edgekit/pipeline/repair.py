@@ -7,6 +7,7 @@ stay in float32 (`overflow`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..analysis.overflow import LARGEST, SAMPLES, find_overflows
-from ..analysis.sensitivity import NothingToRankError
+from ..analysis.sensitivity import Goal, NothingToRankError
 from ..contracts import Feeds
 from ..graph import module_path
 from ..target.toolchain import Toolchain
@@ -96,7 +97,7 @@ class _Both:
 def _proposals(missed: Check, variant: Variant) -> Iterator[Proposal]:
     """Sets of nodes to leave in floating point, growing from try to try, until nothing would be left to quantize."""
     try:
-        first = variant.rankings.reach(_goal_db(missed), variant.graph, variant.pass_context("onnxruntime"))
+        first = variant.rankings.reach(_goal(missed), variant.graph, variant.pass_context("onnxruntime"))
     except NothingToRankError:  # another quantizer than ours found something: its miss stands
         return
     total = sum(len(item.nodes) for item in first.damage)
@@ -113,11 +114,12 @@ def _proposals(missed: Check, variant: Variant) -> Iterator[Proposal]:
         groups = max(groups + 1, round(groups * 1.5))
 
 
-def _goal_db(missed: Check) -> float:
-    bound = missed.parity.tolerance.sqnr_db
-    if not missed.parity.passed and bound is not None:
-        return bound + MARGIN_DB
-    return missed.parity.sqnr_db + METRIC_STEP_DB
+def _goal(missed: Check) -> Goal:
+    parity, tolerance = missed.parity, missed.parity.tolerance
+    if parity.passed:  # the metric missed
+        return Goal(parity.sqnr_db + METRIC_STEP_DB, parity.part_db + METRIC_STEP_DB)
+    whole = parity.sqnr_db + METRIC_STEP_DB if tolerance.sqnr_db is None else tolerance.sqnr_db + MARGIN_DB
+    return Goal(whole, -math.inf if tolerance.part_db is None else tolerance.part_db + MARGIN_DB)
 
 
 @dataclass

@@ -34,6 +34,8 @@ def self_test_text(test: SelfTest, manifest: Manifest) -> str:
         engine += f" (measured with {manifest.runtime.version})"
     verdict = "passed" if test.passed else "MISSED"
     found = f"{units.decibels(test.parity.sqnr_db)}, max abs {units.number(test.parity.max_abs)}"
+    if test.parity.worst is not None and test.parity.worst.part is not None:
+        found += f", worst part {units.decibels(test.parity.part_db)}"
     bound = tolerance_text(manifest.golden_tolerance)
     samples = test.parity.samples
     inputs = f"{samples} golden input{'s' if samples != 1 else ''}"
@@ -80,6 +82,7 @@ def manifest_text(path: str, manifest: Mapping[str, Any], colour: bool, width: i
 def _parity(parity: Mapping[str, Any]) -> str:
     sqnr = parity.get("sqnr_db")
     parts = [units.decibels(sqnr)] if sqnr is not None else []
+    parts += [f"worst part {units.decibels(parity['part_db'])}"] if parity.get("part_db") is not None else []
     parts += [f"{key} {units.number(parity[key])}" for key in ("max_abs", "rel_l2") if parity.get(key) is not None]
     return ", ".join(parts) + (f" to {parity['reference']}" if parity.get("reference") else "")
 

@@ -94,7 +94,7 @@ def parity_line(parity: ParityReport) -> str:
     """How far the engine is from the reference, and how far it may be."""
     samples = f"{parity.samples} sample{'s' if parity.samples != 1 else ''}"
     errors = f"max abs {units.number(parity.max_abs)}, rel L2 {units.number(parity.rel_l2)}"
-    found = f"{units.decibels(parity.sqnr_db)}, {errors} on {samples}"
+    found = ", ".join(filter(None, (accuracy_text(parity), worst_text(parity), f"{errors} on {samples}")))
     return f"{parity.reference} → bundle: {found}; tolerance {tolerance_text(parity.tolerance)}"
 
 
@@ -124,6 +124,28 @@ def calibration_line(calibration: Mapping[str, Any]) -> str:
     return "; ".join([", ".join([head, *odd]), *observed["warnings"]])
 
 
+def accuracy_text(parity: ParityReport) -> str:
+    """``29 dB``; of integers alone, how many differ: ``0.3 % differ``."""
+    if parity.differ is not None and len(parity.outputs) == sum(1 for row in parity.outputs.values() if _differs(row)):
+        return f"{units.number(100 * parity.differ)} % differ"
+    return units.decibels(parity.sqnr_db)
+
+
+def worst_text(parity: ParityReport) -> str:
+    """``worst part [:, 4:8] of 'output' 8 dB``; "" where nothing was told apart, or all is equal."""
+    parts = [(row["part_db"], name, row["part"]) for name, row in parity.outputs.items() if row.get("part") is not None]
+    parts = [(db, name, index) for db, name, index in parts if db is not None and math.isfinite(db)]
+    if not parts:
+        return ""
+    db, name, index = min(parts)
+    where = f"worst part {index} of '{name}'" if index else f"'{name}' against what varies in it"
+    return f"{where} {units.decibels(db)}"
+
+
+def _differs(row: Mapping[str, Any]) -> bool:
+    return row.get("differ") is not None
+
+
 def placement_text(placement: Mapping[str, int]) -> str:
     """``29 on CUDA, 2 on CPU``: numbers of nodes."""
     return ", ".join(f"{count} on {device}" for device, count in placement.items())
@@ -141,6 +163,8 @@ def tolerance_text(tolerance: Tolerance) -> str:
     stated = []
     if tolerance.sqnr_db is not None:
         stated.append(f"SQNR ≥ {units.number(tolerance.sqnr_db)} dB")
+    if tolerance.part_db is not None:
+        stated.append(f"worst part ≥ {units.number(tolerance.part_db)} dB")
     if tolerance.rel_l2 is not None:
         stated.append(f"rel L2 ≤ {units.number(tolerance.rel_l2)}")
     if tolerance.max_abs is not None:
@@ -181,7 +205,7 @@ def _candidates(result: ExportResult, ink: Ink, width: int) -> list[str]:
 
 
 _PICKED = "   ◀ picked"
-_COLUMNS = ("name", "threads", "nodes", "size", "p50", "speed", "metric", "SQNR", "stream")
+_COLUMNS = ("name", "threads", "nodes", "size", "p50", "speed", "metric", "SQNR", "worst part", "stream")
 _EXPENDABLE = ("nodes", "size", "threads", "SQNR")
 
 
@@ -205,15 +229,21 @@ def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
             p50[index],
             units.ratio_interval(item.latency.speedup) if item.latency and item.latency.speedup else "",
             units.metric(item.metric.name, item.metric.value) if item.metric else "",
-            units.decibels(item.parity.sqnr_db) if item.parity else "",
+            accuracy_text(item.parity) if item.parity else "",
+            _worst_part(item.parity) if item.parity else "",
             units.decibels(item.rollout.sqnr_db) if item.rollout else "",
         ]
         for index, item in enumerate(result.candidates)
     ]
     rounds = {item.latency.processes for item in result.candidates if item.latency and not item.latency.screening}
     how = f" ({max(rounds)} process{'es' if max(rounds) > 1 else ''} each)" if rounds and not compact else ""
-    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", "vs fp32", metric, "SQNR", "stream"]
+    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", "vs fp32", metric, "SQNR", "worst part", "stream"]
     return [[title if any(row[i] for row in rows) else "" for i, title in enumerate(titles)], *rows]
+
+
+def _worst_part(parity: ParityReport) -> str:
+    """In decibels; "" where no output's parts were told apart."""
+    return units.decibels(parity.part_db) if any(row.get("part") is not None for row in parity.outputs.values()) else ""
 
 
 def _p50(item: CandidateResult, unit: str, decimals: int) -> str:
@@ -293,6 +323,9 @@ def conclusion(result: ExportResult) -> str:
 def _at_accuracy(pick: CandidateResult) -> str:
     if pick.metric is None:
         return f", at {units.decibels(pick.parity.sqnr_db)} to {pick.parity.reference}" if pick.parity else ""
+
+
+        return f", at {accuracy_text(pick.parity)} to PyTorch" if pick.parity else ""
     metric = pick.metric
     value = units.metric(metric.name, metric.value)
     error = units.share_error(metric.name, metric.value, metric.samples)

@@ -124,7 +124,13 @@ def _parity(item: Mapping[str, Any]) -> ParityReport:
         tolerance=Tolerance(**item["tolerance"]),
         reference=item["reference"],
         misses=tuple(item["misses"]),
-        outputs={name: {key: _number(v) for key, v in row.items()} for name, row in item["outputs"].items()},
+        outputs={
+            name: {key: v if key in ("part", "differ", "part_db") else _number(v) for key, v in row.items()}
+            for name, row in item["outputs"].items()
+        },
+        part_db=_number(item["part_db"]) if "part_db" in item else math.nan,  # older records do not tell
+        worst=item.get("worst", ""),
+        differ=item.get("differ"),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgekit.analysis.sensitivity import mixed_precision
+from edgekit.analysis.sensitivity import Goal, mixed_precision
 from edgekit.context import PassContext
 from edgekit.contracts import Feeds
 from edgekit.errors import UsageError
@@ -67,7 +67,7 @@ def real_sqnr_db(model: ir.Model, keep_float: frozenset[str]) -> float:
 
 
 def test_the_node_behind_the_outlier_is_the_worst(model: ir.Model) -> None:
-    damage = mixed_precision(model, context(), 300.0, OPTIONS).damage
+    damage = mixed_precision(model, context(), Goal(300.0), OPTIONS).damage
     products = [node.name for node in model.graph if node.op_type in ("MatMul", "Gemm")]
     assert len(damage) == 4
     assert damage[0].node == products[2]
@@ -77,34 +77,34 @@ def test_the_node_behind_the_outlier_is_the_worst(model: ir.Model) -> None:
 
 def test_the_proposal_holds_in_the_real_engine(model: ir.Model) -> None:
     everything = real_sqnr_db(model, frozenset())
-    found = mixed_precision(model, context(), everything + 10, OPTIONS)
+    found = mixed_precision(model, context(), Goal(everything + 10), OPTIONS)
     assert len(found.keep_float) == 1
     assert real_sqnr_db(model, found.keep_float) == pytest.approx(found.sqnr_db, abs=1.0)
     assert found.sqnr_db >= everything + 10
 
 
 def test_a_goal_that_holds_needs_nothing(model: ir.Model) -> None:
-    found = mixed_precision(model, context(), -100.0, OPTIONS)
+    found = mixed_precision(model, context(), Goal(-100.0), OPTIONS)
     assert not found.keep_float
     assert found.sqnr_db == pytest.approx(real_sqnr_db(model, frozenset()), abs=1.0)
 
 
 def test_a_goal_that_no_integer_reaches_leaves_everything(model: ir.Model) -> None:
-    found = mixed_precision(model, context(), 300.0, OPTIONS)
+    found = mixed_precision(model, context(), Goal(300.0), OPTIONS)
     assert len(found.keep_float) == 4
     assert found.sqnr_db == float("inf")
 
 
 def test_the_graph_is_left_as_it_was(model: ir.Model) -> None:
     before = ir.to_proto(model).SerializeToString()
-    mixed_precision(model, context(), 30.0, OPTIONS)
+    mixed_precision(model, context(), Goal(30.0), OPTIONS)
     assert ir.to_proto(model).SerializeToString() == before
 
 
 def test_nothing_to_rank(model: ir.Model) -> None:
     names = frozenset(node.name or "" for node in model.graph)
     with pytest.raises(UsageError, match=r"nothing to rank: left in float: 4 \w+ \(asked for\)"):
-        mixed_precision(model, context(names), 30.0, OPTIONS)
+        mixed_precision(model, context(names), Goal(30.0), OPTIONS)
 
 
 SENTENCES = (
@@ -158,7 +158,7 @@ def test_minilm_is_saved_by_leaving_ffn_down_in_float() -> None:
         return float(np.sum(want * embeddings(quantized), axis=1).mean())
 
     want = embeddings(graph)
-    proposal = mixed_precision(graph, data(), 21.0, max_runs=360)
+    proposal = mixed_precision(graph, data(), Goal(21.0), max_runs=360)
     nodes = {node.name: node for node in graph.graph}
     after_gelu = [item for item in proposal.damage[:6] if nodes[item.node].inputs[0].producer().op_type == "Gelu"]
     assert len(after_gelu) >= 3  # of six in the model, among the six worst of 36; the others feed a GELU

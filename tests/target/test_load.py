@@ -39,8 +39,8 @@ def test_a_file_extends_a_builtin_target(tmp_path: Path) -> None:
     )
     board = load_target(path)
     assert board.arch == ("aarch64",)
-    assert board.tolerance["int8"] == Tolerance(sqnr_db=30.0)
-    assert board.tolerance["fp32"] == Tolerance(rel_l2=1e-3)
+    assert board.tolerance["int8"] == Tolerance(sqnr_db=30.0, part_db=8.0)
+    assert board.tolerance["fp32"] == Tolerance(rel_l2=1e-3, part_db=40.0)
     assert (board.measure.where, board.measure.warmup_s) == ("device", 2.0)
     assert board.origins["measure.warmup_s"] == path
     assert board.origins["measure.where"].name == "raspberry-pi-5.toml"
@@ -171,7 +171,7 @@ def test_profile_tells_where_each_value_comes_from() -> None:
     value = json.loads(json.dumps(profile(load_target("cpu"))))
     assert value["origins"]["tolerance.int8.sqnr_db"].endswith("cpu-base.toml")
     assert value["origins"]["candidates.openvino fp32"].endswith("cpu-openvino.toml")
-    assert value["tolerance"]["int8"] == {"sqnr_db": 20.0}
+    assert value["tolerance"]["int8"] == {"sqnr_db": 20.0, "part_db": 8.0}
 
 
 def test_a_stand_in_is_the_candidates_own_or_that_of_its_profiles_runtime(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -123,15 +124,27 @@ def _parity(result: ExportResult) -> Markup | None:
     if parity is None:
         return None
     rows: list[list[Child]] = [
-        [name, units.decibels(row["sqnr_db"]), units.number(row["max_abs"]), units.number(row["rel_l2"])]
+        [name, *_sqnr(row), units.number(row["max_abs"]), units.number(row["rel_l2"])]
         for name, row in parity.outputs.items()
     ]
-    listed = table("The pick, output by output", ["output", "SQNR", "max abs", "rel L2"], rows, numeric=(1, 2, 3))
+    titles = ["output", "SQNR", "worst part", "its SQNR", "max abs", "rel L2"]
+    listed = table("The pick, output by output", titles, rows, numeric=(1, 3, 4, 5))
     asked = result.reference if result.reference and result.reference.decided_by != "pytorch" else None
     who = el("p", f"Reference: {reference_line(asked)}.") if asked else None
     rollout = result.pick.rollout
     streamed = el("p", f"Stream: {rollout_line(rollout)}.") if rollout else None
     return el("div", el("p", parity_line(parity)), who, listed if rows else None, streamed)
+
+
+def _sqnr(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Of the whole output, or how many integers differ; its worst part, and that one's."""
+    whole = units.decibels(row["sqnr_db"])
+    if row.get("differ") is not None:
+        whole = f"{units.number(100 * row['differ'])} % differ"
+    if row.get("part") is None:
+        return whole, "", ""
+    db = row["part_db"]
+    return whole, row["part"] or "all of it, against what varies", units.decibels(math.inf if db is None else db)
 
 
 def _kept_float(result: ExportResult) -> Markup | None:
