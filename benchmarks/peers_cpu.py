@@ -333,6 +333,31 @@ def show(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The rows as the documentation's table, sorted by model and threads."""
+    order = {name: index for index, name in enumerate(_models.NAMES)}
+    columns = [*PEERS, PICK]
+    lines = [
+        f"| model | threads | {' | '.join(f'**{name}**' if name == PICK else name for name in columns)} "
+        "| its pick | error | ÷ best peer | wanted |",
+        f"|---|---|{'---|' * (len(columns) + 4)}",
+    ]
+    for item in sorted(rows, key=lambda item: (item["threads"], order[item["model"]])):
+        p50 = [f"{item['p50_ms'][name]:.3f}" if name in item["p50_ms"] else "failed" for name in columns]
+        p50[-1] = f"**{p50[-1]}**"
+        found = item["no_more_accurate"]
+        ratio, verdict = "no peer is less accurate", ""
+        if found is not None:
+            ratio = f"{found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f}), {found['peer']}"
+            verdict = "holds" if found["ratio"] <= LIMIT else "**misses**"
+        error = f"{item['rel_l2'][PICK]:.1e}".replace("e-0", "e-")
+        lines.append(
+            f"| {item['model']} | {item['threads']} | {' | '.join(p50)} | {item['picks'][PICK]} | {error} | {ratio} "
+            f"| {verdict} |"
+        )
+    return "\n".join(lines)
+
+
 def _installed(engine: str) -> bool:
     from edgekit import plugins
 
@@ -364,7 +389,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of three short blocks: checks the script alone")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--work", type=Path, help="keep models and files there; default: a temporary folder")
+    parser.add_argument("--table", type=Path, nargs="+", metavar="JSON", help="measure nothing: these files as Markdown")
     options = parser.parse_args()
+    if options.table:
+        print(markdown([row for file in options.table for row in json.loads(file.read_text())["rows"]]))
+        return 0
     if options.quick:
         options.rounds, options.blocks, options.block_s = 1, 3, 0.1
     models = options.models.split(",")
