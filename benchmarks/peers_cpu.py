@@ -389,7 +389,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of three short blocks: checks the script alone")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--work", type=Path, help="keep models and files there; default: a temporary folder")
-    parser.add_argument("--table", type=Path, nargs="+", metavar="JSON", help="measure nothing: these files as Markdown")
+    parser.add_argument(
+        "--table", type=Path, nargs="+", metavar="JSON", help="measure nothing: these files as Markdown"
+    )
     options = parser.parse_args()
     if options.table:
         print(markdown([row for file in options.table for row in json.loads(file.read_text())["rows"]]))

@@ -48,7 +48,7 @@ def _row(item: OutputParity) -> dict[str, float | str | None]:
         "max_abs": item.max_abs,
         "rel_l2": item.rel_l2,
         "sqnr_db": item.sqnr_db,
-        "part": item.part and item.part.index,
-        "part_db": item.part and item.part.sqnr_db,
+        "part": item.part.index if item.part else None,
+        "part_db": item.part.sqnr_db if item.part else None,
         "differ": item.differ,
     }

@@ -46,7 +46,9 @@ class NodeDamage:
     node: str  # the node's name in the float graph; the first one's, of several
     module_path: str  # its PyTorch module, or ''
     op_type: str
-    noise: float  # error over signal (powers) if only this is quantized, as `Goal` weighs an output's whole and worst part
+    noise: (
+        float  # error over signal (powers) if only this is quantized, as `Goal` weighs an output's whole and worst part
+    )
     nodes: tuple[str, ...] = ()  # all of them
 
     @property
@@ -68,7 +70,7 @@ class Goal:
     part_db: float = -math.inf
 
     def decibels(self, parity: Parity) -> float:
-        """One figure for both, to be compared with ``sqnr_db``: how much more would be asked of the part is taken off."""
+        """One figure for both, to be compared with ``sqnr_db``: the part counts with what less is asked of it."""
         return min(parity.sqnr_db, parity.part_db - self.part_db + self.sqnr_db)
 
 
@@ -154,9 +156,7 @@ class Rankings:
 
 
 @contextmanager
-def _measured(
-    model: ir.Model, context: PassContext, options: Options, max_runs: int, goal: Goal
-) -> Iterator[_Graph]:
+def _measured(model: ir.Model, context: PassContext, options: Options, max_runs: int, goal: Goal) -> Iterator[_Graph]:
     name_nodes(model)
     plan = static_plan(model, options, context)
     planned = {name: item for name, item in plan.nodes.items() if not item.same_scale}

@@ -1,37 +1,39 @@
 """The worst part of an output: what a ratio over the whole tensor does not see.
 
-A detector's one output holds boxes in pixels and scores in 0 to 1. With all scores gone it is still within 29 dB of the
-reference, as the pixels hold nearly all of the energy; and a regression that answers 101,325 ± 400 is within 36 dB when
-it answers 101,325 to everything. So each index of an axis that has a meaning is a *part*, judged by itself, and against
-what varies in it. With r the reference and y the answer, over the n values of part i (all samples, all other axes):
+A detector's one output holds boxes in pixels and scores in 0 to 1. With all scores gone it is still within 29 dB of
+the reference, as the pixels hold nearly all of the energy; and a regression that answers 101,325 ± 400 is within 36
+dB when it answers 101,325 to everything. So each index of an axis that has a meaning is a *part*, judged by itself,
+and against what varies in it. With r the reference and y the answer, over the n values of part i (all samples, all
+other axes):
 
     σᵢ² = mean (r − mean r)²        what the part tells
     eᵢ² = mean (y − r)²             what is wrong with it
     dBᵢ = 10 · log10( sᵢ² / eᵢ² )   where sᵢ is σᵢ, but never less than the floors below
     part_db = min dBᵢ over the parts of these axes, and over the whole output, centred, as one more part
 
-Columns, channels and classes have a meaning; rows of pixels, anchors and time steps are positions, where a blank one would
-be held against nothing. The meaning is where the means differ most: of all axes but the batch (of a picture, the second
-and the last), the one with the largest variance of its indices' means, less what chance gives them, mean σᵢ²/nᵢ; a channel
-that is alone has it all. Every axis of at most `FEW` indices is judged beside it.
+Columns, channels and classes have a meaning; rows of pixels, anchors and time steps are positions, where a blank
+one would be held against nothing. The meaning is where the means differ most: of all axes but the batch (of a
+picture, the second and the last), the one with the largest variance of its indices' means, less what chance gives
+them, mean σᵢ²/nᵢ; a channel that is alone has it all. Every axis of at most `FEW` indices is judged beside it.
 
 Not every small number matters, and a check that refuses what is right is switched off. Hence the floors of sᵢ:
 
-- **Siblings**, κ·Uᵢ, where Uᵢ is the largest σ within `SIBLINGS` times of σᵢ. Classes, channels and features of one unit
-  differ in how much they vary; an error that is small beside what its siblings tell is small. Parts further apart share no
-  unit: at a ratio of `SIBLINGS`, a scale of 8 bits for both leaves the smaller one about eight steps.
-- **Stragglers**, κ times the σ that 1 in `STRAGGLERS` parts stays below. Of hundreds of features a few are all but dead.
-  Where there are fewer than `STRAGGLERS` parts, each is one that somebody named.
-- **Probabilities**, `PROBABILITY_STEP`, for parts that lie within 0 to 1 where one of these gets to 0.5: a class that no
-  sample shows has scores of 1e-5, and nobody reads their sixth digit.
+- **Siblings**, κ·Uᵢ, where Uᵢ is the largest σ within `SIBLINGS` times of σᵢ. Classes, channels and features of one
+  unit differ in how much they vary; an error that is small beside what its siblings tell is small. Parts further
+  apart share no unit: at a ratio of `SIBLINGS`, a scale of 8 bits for both leaves the smaller one about eight
+  steps.
+- **Stragglers**, κ times the σ that 1 in `STRAGGLERS` parts stays below. Of hundreds of features a few are all but
+  dead. Where there are fewer than `STRAGGLERS` parts, each is one that somebody named.
+- **Probabilities**, `PROBABILITY_STEP`, for parts that lie within 0 to 1 where one of these gets to 0.5: a class
+  that no sample shows has scores of 1e-5, and nobody reads their sixth digit.
 - **Constant parts** tell nothing: they are held against their own size, or κ times the median σ of the others.
 
-Errors within `ROUNDING` of a part's own size are float32's own and do not count. And a variance of few values is itself
-uncertain, so σᵢ² and eᵢ² are averaged with those of the siblings as if these were `PRIOR` values more (shrinkage, as of
-James and Stein); parts of fewer than `FEWEST` values are not told apart at all.
+Errors within `ROUNDING` of a part's own size are float32's own and do not count. And a variance of few values is
+itself uncertain, so σᵢ² and eᵢ² are averaged with those of the siblings as if these were `PRIOR` values more
+(shrinkage, as of James and Stein); parts of fewer than `FEWEST` values are not told apart at all.
 
-The constants were chosen by `benchmarks/parts.py`, which runs right and damaged candidates of real models past this.
-Memory: five numbers a part, whatever the number of samples. Device floor: the standard library and numpy.
+The constants were chosen by `benchmarks/parts.py`, which runs right and damaged candidates of real models past
+this. Memory: five numbers a part, whatever the number of samples. Device floor: the standard library and numpy.
 """
 
 from __future__ import annotations
@@ -99,11 +101,11 @@ class PartSums:
         if reference.ndim != self._rank:
             self._axes = {}
         self._axes = {a: sums for a, sums in self._axes.items() if reference.shape[a] == sums.length}
-        squares = (np.square(error), counts)
-        self._whole.add(reference.reshape(1, -1), *(item.reshape(1, -1) for item in squares), others=(1,))
+        squared = np.square(error)
+        self._whole.add(reference.reshape(1, -1), squared.reshape(1, -1), counts.reshape(1, -1), others=(1,))
         for axis, sums in self._axes.items():
             others = tuple(a for a in range(self._rank) if a != axis)
-            sums.add(reference, *squares, others=others)
+            sums.add(reference, squared, counts, others=others)
 
     def worst(self) -> Part | None:
         """Of all added so far; None: too few values to tell."""
@@ -120,7 +122,6 @@ class PartSums:
         # The first of equals: the whole says as much with fewer words.
         return min(found, key=lambda part: part.sqnr_db, default=None)
 
-
     def _telling(self, axes: dict[int, _Axis]) -> int | None:
         """The axis that has a meaning; None: there is none."""
         channels = axes.keys() & ({1, self._rank - 1} if self._rank > 3 else axes.keys())
@@ -132,7 +133,7 @@ class PartSums:
 
 
 def _named(each: Numbers, axis: int, rank: int) -> str:
-    """numpy's index of the worst part, with its neighbours that are about as bad; '' where that is all of them."""
+    """Numpy's index of the worst part, with its neighbours that are about as bad; '' where that is all of them."""
     worst = int(each.argmin())
     near = each <= each[worst] + TOGETHER_DB
     start, stop = worst, worst + 1
@@ -157,9 +158,7 @@ class _Axis:
         self.linear, self.square, self.error = np.zeros(length), np.zeros(length), np.zeros(length)
         self.low, self.high = np.full(length, math.inf), np.full(length, -math.inf)
 
-    def add(
-        self, reference: Numbers, error: Numbers, counts: NDArray[np.bool_], *, others: tuple[int, ...]
-    ) -> None:
+    def add(self, reference: Numbers, error: Numbers, counts: NDArray[np.bool_], *, others: tuple[int, ...]) -> None:
         """``error``: squared. ``others``: the axes to sum over."""
         n = counts.sum(axis=others)
         if self.shift is None:
@@ -183,7 +182,7 @@ class _Axis:
         return float(np.var(mean + self.shift) - np.mean(variance / self.n))
 
     def decibels(self) -> Numbers | None:
-        """dB of each part, [length]; None: too few values."""
+        """DB of each part, [length]; None: too few values."""
         if self.n.min() < FEWEST or self.shift is None:
             return None
         mean = self.linear / self.n
@@ -212,7 +211,7 @@ def _floors(sigma: Numbers, constant: NDArray[np.bool_], size: Numbers, probable
         return size
     siblings = telling[np.searchsorted(telling, SIBLINGS * sigma, side="right") - 1]
     stragglers = telling[(len(telling) - 1) // STRAGGLERS]
-    floors = KAPPA * np.maximum(siblings, stragglers)
+    floors: Numbers = KAPPA * np.maximum(siblings, stragglers)
     if probable.any():
         floors[probable] = np.maximum(floors[probable], PROBABILITY_STEP)
         floors[probable] = np.maximum(floors[probable], KAPPA * sigma[probable].max())

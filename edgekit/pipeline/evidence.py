@@ -33,7 +33,7 @@ UNCHECKED = "not checked on real data: --data"
 
 def worst_db(parity: ParityReport) -> float:
     """The signal-to-noise ratio in dB of what is furthest from the reference: the worst part, where parts are told."""
-    found: float = getattr(parity, "worst_db", parity.sqnr_db)
+    found: float = parity.part_db
     return found
 
 

@@ -211,7 +211,9 @@ def _golden_stream(rollout: Rollout | None, outcome: Check, initial: Feeds) -> G
 def _golden_tolerance(measured: Parity, allowed: Tolerance) -> Tolerance:
     """What the self-test holds: twice the error measured on the golden samples, or the target's bound if wider."""
     whole = min(measured.sqnr_db - GOLDEN_MARGIN_DB, _as_sqnr_db(allowed), MAX_GOLDEN_DB)
-    part = min(measured.part_db - GOLDEN_MARGIN_DB, MAX_GOLDEN_DB, math.inf if allowed.part_db is None else allowed.part_db)
+    part = min(
+        measured.part_db - GOLDEN_MARGIN_DB, MAX_GOLDEN_DB, math.inf if allowed.part_db is None else allowed.part_db
+    )
     return Tolerance(sqnr_db=whole, part_db=part)
 
 

@@ -46,8 +46,8 @@ def leave_joined(plan: Plan, ranges: Mapping[str, tuple[float, float]], levels: 
 def _reach(value: ir.Value | None, plan: Plan, ranges: Mapping[str, tuple[float, float]]) -> float | None:
     """The largest absolute number of a value; of what only moves numbers about, that of its source; None: not known."""
     while value is not None:
-        if value.name in ranges:
-            return max(abs(end) for end in ranges[value.name])
+        if (value.name or "") in ranges:
+            return max(abs(end) for end in ranges[value.name or ""])
         node = value.producer()
         item = plan.nodes.get(node.name or "") if node is not None else None
         if item is None or not item.same_scale:

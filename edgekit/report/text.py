@@ -322,10 +322,7 @@ def conclusion(result: ExportResult) -> str:
 
 def _at_accuracy(pick: CandidateResult) -> str:
     if pick.metric is None:
-        return f", at {units.decibels(pick.parity.sqnr_db)} to {pick.parity.reference}" if pick.parity else ""
-
-
-        return f", at {accuracy_text(pick.parity)} to PyTorch" if pick.parity else ""
+        return f", at {accuracy_text(pick.parity)} to {pick.parity.reference}" if pick.parity else ""
     metric = pick.metric
     value = units.metric(metric.name, metric.value)
     error = units.share_error(metric.name, metric.value, metric.samples)

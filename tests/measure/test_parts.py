@@ -145,7 +145,7 @@ def test_lengths_that_change_leave_the_other_axis() -> None:
 
 
 def test_equal_infinities_do_not_count() -> None:
-    want = [item for item in random(16, 1, 4, 8)]
+    want = list(random(16, 1, 4, 8))
     for item in want:
         item[0, 0, 0] = np.inf
     found = compare(want, [item.copy() for item in want])
