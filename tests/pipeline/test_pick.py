@@ -190,7 +190,9 @@ def test_nothing_coarse_wins_over_fp32_that_was_rejected(folder: Path) -> None:
     """OpenVINO resizes otherwise than PyTorch: its bf16 passes a loose bound only because that is loose."""
     (folder / "resize.py").write_text(RESIZE)
     names = ("onnxruntime fp32", "openvino fp32", "openvino bf16")
-    result = export("resize.py:build", candidates=names, tolerance=["bf16.sqnr_db=1", "bf16.part_db=-20"], max_time_s=0.1, threads=1)
+    result = export(
+        "resize.py:build", candidates=names, tolerance=["bf16.sqnr_db=1", "bf16.part_db=-20"], max_time_s=0.1, threads=1
+    )
     rows = {row.name: row for row in result.candidates}
     assert result.chosen == "onnxruntime fp32" and rows["openvino bf16"].rejected is not None
     assert rows["openvino bf16"].rejected.startswith(
