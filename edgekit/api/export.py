@@ -138,6 +138,7 @@ def export(
     from ..pipeline.pack import pack_bundle
     from ..sources.flags import parse_ranges
     from ..sources.load import load_source
+    from ..sources.quantized import quantized_form
     from ..sources.state import settle
     from ..tempdir import work_folder
 
@@ -184,6 +185,7 @@ def export(
             with stages.stage("export to ONNX"):
                 graph = to_graph(model, profile.export.opset)
                 exported_nodes = count_nodes(graph)
+            model.describe_quantized(quantized_form(graph))
             with stages.stage("run the reference"), blaming(dataset.made_up):
                 asked = None
                 if model.kind == "onnx":
@@ -223,7 +225,7 @@ def export(
             target=profile.name,
             bundle=destination,
             size_bytes=picked.built.size_bytes if picked.built else 0,
-            fp32_size_bytes=_fp32_size(assessed),
+            fp32_size_bytes=_fp32_size(assessed) if model.quantized is None else None,
             source={**model.to_json(), "macs": analyze(graph, model.example_dims()).macs},
             passes=records,
             candidates=_table(assessed, picked, decision.baseline),

@@ -66,6 +66,10 @@ class Source(TypedDict):
     name: str
     description: str
     parameters: int | None
+    precision: NotRequired[str]
+    """what it comes in: fp32, or how it was quantized before edgekit saw it"""
+    quantized: NotRequired[str | None]
+    """"int8 already (2 Conv, 1 Gemm)"; null: it was not quantized before"""
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     notes: list[str]

@@ -50,6 +50,8 @@ def _loosened(parity: ParityReport) -> str | None:
     bound = parity.tolerance
     if bound.sqnr_db is not None and parity.sqnr_db < bound.sqnr_db:
         return f"sqnr_db={math.floor(parity.sqnr_db)}" if parity.sqnr_db >= 1 else None
+    if bound.part_db is not None and parity.part_db < bound.part_db:
+        return f"part_db={math.floor(parity.part_db)}" if parity.part_db >= 1 else None
     if bound.rel_l2 is not None and parity.rel_l2 > bound.rel_l2:
         return f"rel_l2={_up(parity.rel_l2)}" if math.isfinite(parity.rel_l2) else None
     if bound.max_abs is not None and parity.max_abs > bound.max_abs:

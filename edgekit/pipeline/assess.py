@@ -14,6 +14,7 @@ from ..errors import EdgekitError, EngineError, ParityError, PlacementError
 from ..graph import module_path
 from ..placement import refusal
 from ..results import CandidateResult
+from ..target.fineness import needs_evidence
 from ..target.needs import StandIn, checker_of
 from ..target.profile import Candidate
 from ..target.toolchain import Toolchain
@@ -83,11 +84,19 @@ class Assessed:
         options = best.in_force if best else self.options or self.candidate.options
         slower = best is not None and baseline is not None and self.passed and is_slower(best, baseline)
         slow = "slower than fp32" if slower else None
-        notes = (self._tuned(best), self.note, slow or self._tempting(best, baseline), self.withheld or self.unverified)
+        if slow and self.built is not None and self.built.variant.source.quantized is not None:
+            slow = "slower than the source"
+        notes = (
+            self._tuned(best),
+            self._as_brought(),
+            self.note,
+            slow or self._tempting(best, baseline),
+            self.withheld or self.unverified,
+        )
         return CandidateResult(
             name=self.candidate.name,
             runtime=self.candidate.runtime,
-            precision=self.candidate.precision,
+            precision=self.built.precision if self.built else self.candidate.precision,
             options=options,
             size_bytes=self.built.size_bytes if self.built else None,
             nodes=sum(self.placement.values()) if self.placement else None,
@@ -104,6 +113,13 @@ class Assessed:
             checked_with=self.built.stand_in.runtime if self.built and self.built.stand_in else None,
             peak_rss_bytes=self.peak_bytes,
         )
+
+    def _as_brought(self) -> str:
+        """That nothing was quantized here, because it was before."""
+        built = self.built
+        if built is None or built.precision == self.candidate.precision:
+            return ""
+        return f"as it was brought: {built.variant.source.quantized}"
 
     def _tempting(self, best: Contender | None, baseline: Contender | None) -> str:
         """``2.4x faster``: what one that is withheld would bring, where the race shows it."""
@@ -135,6 +151,9 @@ def assess(toolchain: Toolchain, variant: Variant, threads: int | None) -> Asses
     if checker.missing is not None:
         return Assessed(toolchain, error=checker.missing)
     try:
+        before = variant.source.quantized
+        if before is not None and needs_evidence(before.precision) and needs_evidence(toolchain.candidate.precision):
+            return Assessed(toolchain, reason=f"the source is {before}: it is not quantized a second time")
         if job.calibration is None and toolchain.needs_calibration:
             return Assessed(toolchain, reason="needs samples to calibrate: --data")
         beyond = beyond_range(toolchain, variant)

@@ -112,6 +112,13 @@ class Built:
         return self.toolchain.candidate
 
     @property
+    def precision(self) -> str:
+        """What it computes in: the candidate's, or, of a source that was quantized before and left so, the source's."""
+        source = self.variant.source
+        as_brought = self.candidate.precision == "fp32" and source.quantized is not None
+        return source.precision if as_brought else self.candidate.precision
+
+    @property
     def placement(self) -> Mapping[str, int] | None:
         """Device → number of the graph's nodes, where it was compiled ahead of time: it is few nodes afterwards."""
         found: Mapping[str, int] | None = self.info.get("placement")

@@ -98,7 +98,7 @@ def pack_bundle(
         name=readable(destination.name.removesuffix(".edgekit")),
         target=job.target.name,
         arch=job.target.arch,
-        precision=picked.candidate.precision,
+        precision=built.precision,
         runtime=EngineUse(
             name=runtime.name,
             version=picked.version,
@@ -142,7 +142,7 @@ def pack_bundle(
             target=job.target.name,
             engine=f"{runtime.name} {manifest.runtime.version}".rstrip(),
             install=manifest.runtime.install,
-            precision=picked.candidate.precision,
+            precision=built.precision,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
             parity=_parity_line(picked, built, emulator),

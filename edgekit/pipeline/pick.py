@@ -317,14 +317,18 @@ def _reason(standing: Sequence[Assessed], picked: Assessed, wish: Wish, doubts: 
     missed = [item.candidate.name for item in standing if item.check is not None and item.check.miss]
     why: list[str] = []
     rest = [item.candidate.name for item in standing if item.free and not is_full(item.candidate.precision)]
+    source = picked.built.variant.source if picked.built else None
+    whole = "fp32" if source is None or source.quantized is None else "it"
     by_reason: dict[str, list[str]] = {}
     for name in rest:
         doubt = doubts.get(name)
-        short = doubt.short if doubt is not None and doubt.detail else "not faster than fp32 here"
+        short = doubt.short if doubt is not None and doubt.detail else f"not faster than {whole} here"
         by_reason.setdefault(short, []).append(name)
     why += [f"{', '.join(names)} {short}" for short, names in by_reason.items()]
     why += [f"{', '.join(missed)} not accurate enough"] if missed else []
     why += _withheld(standing)
+    if source is not None and source.quantized is not None:
+        return "; ".join([f"shipped as it was brought: {source.quantized}", *why])
     return f"not quantized: {'; '.join(why)}" if why else "the only candidate that can be used"
 
 

@@ -68,7 +68,7 @@ def memory_text(memory: MemoryReport) -> str:
 
 def source_line(source: Mapping[str, Any]) -> str:
     """``net.py:build   ResNet, 309 k parameters, 41.2 M MACs   image float32 1x1x32x32``, as far as it is known."""
-    facts = [str(source[key]) for key in ("description",) if source.get(key)]
+    facts = [str(source[key]) for key in ("description", "quantized") if source.get(key)]
     facts += [f"{units.count(source[key])} {word}" for key, word in _SIZES if source.get(key) is not None]
     inputs = [tensor_line(item) for item in source.get("inputs", ())]
     return "   ".join(part for part in (str(source.get("spec", "")), ", ".join(facts), ", ".join(inputs)) if part)
@@ -237,7 +237,8 @@ def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
     ]
     rounds = {item.latency.processes for item in result.candidates if item.latency and not item.latency.screening}
     how = f" ({max(rounds)} process{'es' if max(rounds) > 1 else ''} each)" if rounds and not compact else ""
-    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", "vs fp32", metric, "SQNR", "worst part", "stream"]
+    against = f"vs {'source' if result.source.get('quantized') else 'fp32'}"
+    titles = [f"candidates{how}", "threads", "nodes", "size", "p50", against, metric, "SQNR", "worst part", "stream"]
     return [[title if any(row[i] for row in rows) else "" for i, title in enumerate(titles)], *rows]
 
 
@@ -303,8 +304,9 @@ def conclusion(result: ExportResult) -> str:
     pick = result.pick
     gain = pick.latency.speedup if pick.latency else None
     timed = [(item, item.latency) for item in result.candidates if item.latency and not item.rejected]
-    plain = [pair for pair in timed if pair[0].precision == "fp32"]
-    if pick.precision == "fp32" or pick.latency is None or not plain:
+    whole = {"fp32", str(result.source.get("precision", "fp32"))}  # of a quantized source nothing is finer
+    plain = [pair for pair in timed if pair[0].precision in whole]
+    if pick.precision in whole or pick.latency is None or not plain:
         return _sentence(result.reason)
     fp32, latency = min(plain, key=lambda pair: (pair[1].screening, pair[1].p50_s.value))
     ours, theirs = pick.latency.p50_s, latency.p50_s

@@ -16,6 +16,7 @@ from . import capture, tree
 from .flags import FreeAxis, check_sizes, parse_dynamic
 from .flat import FlatModule, forward_failure, to_numpy
 from .memory import LiftedModule, Memory, as_buffers, carried
+from .quantized import refuse_packed
 from .source import Kind, Source
 
 _NUMPY_DTYPES = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"}
@@ -78,6 +79,7 @@ def from_module(
         SourceError: ``forward`` refuses the inputs, raises, or returns what is no tensor.
         UsageError: a ``--dynamic`` does not fit.
     """
+    refuse_packed(spec, module)
     args, kwargs = tree.convert(args, converted), tree.convert(kwargs, converted)
     flat = FlatModule(module, args, kwargs)
     example = {n: to_numpy(_checked(spec, n, t)) for n, t in zip(flat.input_names, flat.tensors.value, strict=True)}

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ..contracts import Array, TensorSpec
 from ..errors import SourceError, UsageError, suggestion
 from .flags import BATCH_NAMES, FreeAxis, InputFlag, check_sizes, parse_dynamic, parse_input
+from .quantized import quantized_form
 from .source import Source
 
 _DEFAULT_SIZE = 32
@@ -50,6 +51,8 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
     sized = _sizes_given(specs, flags)
     sizes = {**_guessed_sizes(specs), **sized}
     example = {item.name: _example(item, sizes) for item in specs}
+    quantized = quantized_form(model)
+    floats = sum(tensor.size for tensor in _tensors(model) if tensor.dtype.is_floating_point())
     return Source(
         spec=spec,
         kind="onnx",
@@ -58,7 +61,8 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
         inputs=tuple(specs),
         outputs=tuple(_output(spec, value, fixed) for value in graph.outputs),
         example=example,
-        parameters=sum(tensor.size for tensor in _tensors(model) if tensor.dtype.is_floating_point()),
+        parameters=quantized.parameters if quantized else floats,
+        quantized=quantized,
         path=path,
         made=frozenset(example),
         guessed=frozenset(_free(specs)) - sized.keys(),

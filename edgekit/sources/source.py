@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from .flat import FlatModule
+    from .quantized import Quantized
 
 
 Kind = Literal["factory", "exported-program", "huggingface", "onnx"]
@@ -35,7 +36,8 @@ class Source:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     example: dict[str, Array] = field(repr=False)
-    parameters: int  # number of scalars in parameters (ONNX: in floating-point initializers)
+    parameters: int  # number of scalars in parameters (ONNX: in weights, whatever they are stored as)
+    quantized: Quantized | None = None  # how, where it does not come in float32
     module: torch.nn.Module | None = field(default=None, repr=False)  # in eval mode, float32, on the CPU
     program: torch.export.ExportedProgram | None = field(default=None, repr=False)
     path: Path | None = None  # the file, for a .onnx or .pt2
@@ -62,6 +64,16 @@ class Source:
         """Take a sample that the user gave as the example inputs, whose sizes then stand for the free dimensions'."""
         self.example = dict(feeds)
         self.made = self.guessed = frozenset()
+
+    def describe_quantized(self, found: Quantized | None) -> None:
+        """Take over what its exported graph says: a program may hold a quantized model, too."""
+        if found is not None and self.quantized is None:
+            self.quantized, self.parameters = found, found.parameters
+
+    @property
+    def precision(self) -> str:
+        """What it comes in: ``fp32``, or how it was quantized before."""
+        return "fp32" if self.quantized is None else self.quantized.precision
 
     @property
     def made_up(self) -> str | None:
@@ -139,6 +151,8 @@ class Source:
             "name": self.name,
             "description": self.description,
             "parameters": self.parameters,
+            "precision": self.precision,
+            "quantized": None if self.quantized is None else str(self.quantized),
             "inputs": [_spec_json(item) for item in self.inputs],
             "outputs": [_spec_json(item) for item in self.outputs],
             "notes": list(self.notes),
