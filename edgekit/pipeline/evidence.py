@@ -32,9 +32,8 @@ UNCHECKED = "not checked on real data: --data"
 
 
 def worst_db(parity: ParityReport) -> float:
-    """The signal-to-noise ratio in dB of what is furthest from the reference: the worst part, where parts are told."""
-    found: float = parity.part_db
-    return found
+    """The signal-to-noise ratio in dB of what is furthest from the reference: the worst part, or a whole output."""
+    return min(parity.part_db, parity.sqnr_db)
 
 
 def withhold(assessed: Sequence[Assessed], *, real: bool, unverified: bool) -> list[Assessed]:

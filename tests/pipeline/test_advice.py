@@ -37,6 +37,10 @@ def missed(precision: str, tolerance: Tolerance, calibrated: bool = True, **pari
     ("item", "text"),
     [
         (missed("int8", Tolerance(sqnr_db=20.0)), "Accept what 'it' reaches: --tolerance int8.sqnr_db=17"),
+        (
+            missed("int8", Tolerance(sqnr_db=15.0, part_db=8.0), part_db=4.6),
+            "Accept what 'it' reaches: --tolerance int8.part_db=4",
+        ),
         (missed("int8", Tolerance(sqnr_db=20.0), sqnr_db=-3.0), "No bound excuses this: mend what is named first"),
         (
             missed("fp32", Tolerance(rel_l2=1e-3), rel_l2=0.0123, sqnr_db=38.2),
