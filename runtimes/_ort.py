@@ -150,6 +150,7 @@ class OrtSession:
         self._create_profiled = create_profiled
         self._inputs = tuple(_spec(item) for item in native.get_inputs())
         self._outputs = tuple(_spec(item) for item in native.get_outputs())
+        self._names = [spec.name for spec in self._outputs]
         self._convertible = all(spec.dtype not in _ONNX_TYPES for spec in self._inputs + self._outputs)
 
     @property
@@ -166,12 +167,11 @@ class OrtSession:
         """See contracts.Session.run. A sequence comes as a list of arrays, an empty optional as None."""
         native = self.native()
         ready = prepare(feeds, self._inputs)
-        names = [spec.name for spec in self._outputs]
         with engine_errors("ONNX Runtime"):
             if self._convertible:
-                return dict(zip(names, native.run(names, ready), strict=True))
+                return dict(zip(self._names, native.run(self._names, ready), strict=True))
             values = {spec.name: self.to_native(ready[spec.name], spec) for spec in self._inputs}
-            found = native.run_with_ort_values(names, values)
+            found = native.run_with_ort_values(self._names, values)
             return {spec.name: self.from_native(value, spec) for spec, value in zip(self._outputs, found, strict=True)}
 
     def bind(self, feeds: Feeds) -> Callable[[], object]:

@@ -78,6 +78,9 @@ with load() as model:
     outputs = model.run({{{feeds}}})
 ```
 
+`run` checks its inputs and makes fresh outputs, a few microseconds a call. `bench` measures the engine's call without
+that, and says in its line `run()` what `run` adds.
+
 {_stream(state, inputs)}{model}| | name | dtype | shape |
 |---|---|---|---|
 {chr(10).join(rows)}

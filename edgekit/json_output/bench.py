@@ -74,6 +74,15 @@ class Harness(TypedDict):
     """of a run of the null runtime"""
 
 
+class CallPrice(TypedDict):
+    """What `run` costs beside the bound call, which the latency is of: they took turns in one process."""
+
+    run_p50_s: float
+    bind_p50_s: float
+    adds_s: float
+    """median over the turns of the difference"""
+
+
 class Memory(TypedDict):
     """The largest over all processes."""
 
@@ -292,6 +301,7 @@ class Bench(TypedDict):
     stopped: Stopped | None
     cold_start: ColdStart
     harness: Harness
+    run: CallPrice | None
     mode: Literal["latency", "throughput", "sustained", "server"]
     stream: StepsTimed | None
     """null: the model has no memory"""

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..contracts import Artifact, Feeds, Progress, Quiet
-from ..errors import UsageError
+from ..errors import EngineError, UsageError
 from .affinity import Applied
 from .batching import batched
+from .call_price import CallPrice
 from .client import Memory, Worker, WorkerInfo
 from .extras import Extras, measure_extras, memory_json
 from .machine import not_the_device
@@ -25,6 +26,7 @@ from .statistics import Samples, Summary, Verdict, percentile, summarize, verdic
 from .watch import StateWatch
 
 _HARNESS_S = 0.05
+_PRICE_S = 0.3
 _HARNESS_RUNS = 20_000
 _LAYERS_SHOWN = 10
 
@@ -78,6 +80,7 @@ class Measured:
     batch: int | None = None  # samples in one run; None: as the golden inputs come
     state_inputs: tuple[str, ...] = ()  # of a model with memory
     told: Mapping[str, Any] | None = None  # the answer to the question of another mode than that
+    run_price: CallPrice | str = "not asked for"  # what `run` costs beside the bound call, or why that is not known
 
 
 def benchmark_bundle(
@@ -126,8 +129,13 @@ def benchmark_bundle(
     def open_one() -> Worker:
         return open_worker(bundle.artifact, runtime, options, feeds)
 
+    price: list[CallPrice | str] = []
+
+    def ask_price(worker: Worker) -> None:
+        price.append(_price(worker, has_state=bool(bundle.artifact.state)))
+
     if mode is None:
-        sampled = sample(open_one, plan, progress=progress, watch=watch)
+        sampled = sample(open_one, plan, progress=progress, watch=watch, after=ask_price)
     else:
         sampled, told = mode.measure(open_one, plan, progress, watch)
     own = (runtime, options) if sampled.infos[0].own_clock else None
@@ -156,7 +164,18 @@ def benchmark_bundle(
         batch=batch,
         state_inputs=tuple(pair.input for pair in bundle.artifact.state),
         told=told,
+        run_price=price[0] if price else f"not with --mode {mode.name if mode else ''}".strip(),
     )
+
+
+def _price(worker: Worker, has_state: bool) -> CallPrice | str:
+    """What ``run`` costs there, or why that is not known."""
+    if has_state:
+        return "a stream's steps are measured, with the state bound"
+    try:
+        return worker.price(_PRICE_S)
+    except EngineError as error:
+        return error.what
 
 
 def price_of_harness(
@@ -227,6 +246,8 @@ def to_json(
     not_measured |= {**unknown_memory, **measured.extras.not_measured()}
     if info.placement.unknown:
         not_measured["placement"] = not_measured["placement_nodes"] = info.placement.unknown
+    if isinstance(measured.run_price, str):
+        not_measured["run"] = measured.run_price
     if samples is None:
         not_measured["samples"] = "not kept"
     emulator = device.get("emulated") or info.in_force.get("emulated")
@@ -255,6 +276,7 @@ def to_json(
         "stopped": None if measured.stopped is None else measured.stopped.to_json(),
         "cold_start": cold_start(measured.infos),
         "harness": {"p50_s": measured.harness_p50_s},
+        "run": measured.run_price.to_json() if isinstance(measured.run_price, CallPrice) else None,
         "mode": measured.mode,
         "batch": measured.batch,
         "stream": _stream(measured),
@@ -311,6 +333,9 @@ def to_text(result: Mapping[str, Any]) -> str:
     if result.get("stream"):
         stream = result["stream"]
         lines.append(f"stream   {', '.join(stream['state'])}: {stream_text(stream['bound'])}")
+    if result["run"] is not None:
+        bound, added = (1e6 * result["run"][key] for key in ("bind_p50_s", "adds_s"))
+        lines.append(f"run()   adds {added:.2g} µs to the engine's call of {bound:.4g} µs, which p50 is of")
     if result["harness"]["p50_s"] is not None:
         lines.append(f"harness   {1e6 * result['harness']['p50_s']:.2g} µs a run (the null runtime's p50)")
     if result["stopped"]:

@@ -20,6 +20,7 @@ from ..contracts import Artifact, Feeds, LayerTime, Outputs, Placement
 from ..errors import EngineError
 from . import npz
 from .affinity import Applied
+from .call_price import CallPrice
 from .energy import Energy
 from .latency import MAX_RUNS
 from .patience import VARIABLE, Watchdog, limit_s
@@ -192,6 +193,15 @@ class Worker:
         told, answers = self._ask("stream", {"start": state is not None}, blobs)
         self.state_bound = told["state_bound"]
         return [npz.load(blob) for blob in answers]
+
+    def price(self, seconds: float) -> CallPrice:
+        """What ``run`` costs beside ``bind``: see `call_price`.
+
+        Raises:
+            EngineError: the engine runs elsewhere, or the worker is an older one.
+        """
+        answer, _ = self._ask("price", {"seconds": seconds})
+        return CallPrice(**answer)
 
     def pin(self, cores: Sequence[int] | None, nice: int | None) -> Applied:
         """Keep the process on ``cores``, at priority ``nice``, as far as its system allows: see `affinity.apply`."""

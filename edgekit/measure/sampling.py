@@ -100,6 +100,7 @@ def sample(
     *,
     progress: Progress | None = None,
     watch: StateWatch | None = None,
+    after: Callable[[Worker], None] | None = None,
 ) -> Sampled:
     """Measure in fresh workers, one after the other, as ``plan`` says.
 
@@ -108,6 +109,7 @@ def sample(
         plan: how long.
         progress: told the seconds spent.
         watch: keeps the machine's state.
+        after: called with the first worker, when all that counts was taken from it.
 
     Raises:
         EngineError: a worker fails.
@@ -125,6 +127,8 @@ def sample(
                 watch.end([worker])
             infos.append(worker.info)
             memories.append(worker.memory())
+            if after is not None and len(infos) == 1:
+                after(worker)
         now = time.monotonic()
         because = _because(plan, sampled, infos[-1].clock_s, now - start, now - began)
         if because is not None:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NoReturn
 from ..contracts import Artifact, Feeds, OutOfProcess, Profiles, Runtime, Session, TimedRuns, options_from
 from ..errors import EngineError
 from . import affinity, energy, machine, npz, peaks, state
+from .call_price import call_price
 from .engines import load_runtime
 from .latency import Sampler
 from .protocol import Message, artifact_from_json, error_to_json, placement_to_json, read_message, write_message
@@ -107,6 +108,7 @@ class _Server:
             "peaks": self._peaks,
             "pin": self._pin,
             "profile": self._profile,
+            "price": self._price,
             "run": self._run,
             "stream": self._stream,
             "memory": self._memory,
@@ -240,6 +242,12 @@ class _Server:
         """A stream whose state begins as ``feeds`` has it."""
         first = {pair.input: feeds[pair.input] for pair in artifact.state if pair.input in feeds}
         return Stream(session, artifact.inputs, artifact.state, first)
+
+    def _price(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        session = self._opened()
+        if isinstance(session, OutOfProcess) or not self._feeds:
+            raise EngineError("this engine's calls are not timed here")
+        return call_price(session, self._feeds[0], header["seconds"]).to_json(), []
 
     def _pin(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         return affinity.apply(header["cores"], header["nice"], self._helpers()).to_json(), []

@@ -13,6 +13,9 @@ from .layout import Ink, cores_text, labelled, shorten
 from .state import state_line
 from .text import placement_text
 
+TELLING_SHARE = 0.02
+"""`run` is told of where it costs this share more than the bound call."""
+
 
 def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     """What was measured on what, each percentile with its interval, and what to make of it.
@@ -40,6 +43,10 @@ def bench_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     if result["stopped"]:
         lines += labelled("time", stopped_line(result["stopped"], "p50"), ink, width)
     lines += labelled("cold start", _cold_start(result["cold_start"]), ink, width)
+    if result.get("run") and result["run"]["adds_s"] >= TELLING_SHARE * result["run"]["bind_p50_s"]:
+        run = result["run"]
+        text = f"{units.latency(run['run_p50_s'])}: adds {units.latency(run['adds_s'])} to the engine's call, "
+        lines += labelled("run()", f"{text}which p50 is of", ink, width)
     if result["harness"]["p50_s"] is not None:
         lines += labelled(
             "harness", f"{units.latency(result['harness']['p50_s'])} a run: the null runtime's p50", ink, width
