@@ -154,7 +154,8 @@ class Metric(ABC):
 class TopK(Metric):
     """The share of rows whose label is among the k highest scores; equal scores rank by their index.
 
-    Scores [..., classes], labels [...] (class numbers).
+    Scores [..., classes], labels [...] (class numbers). Of a model that answers with class numbers itself (an argmax
+    inside, `are_class_numbers`), the first and only one counts.
     """
 
     needs_labels = True
@@ -162,10 +163,12 @@ class TopK(Metric):
     k: ClassVar[int]
 
     def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
-        scores = rows_of_scores(values, self.name)
         labels = np.asarray(label).reshape(-1)
         if labels.dtype.kind not in "iu":
             raise DataError(f"metric '{self.name}' needs class numbers as labels, got {describe(np.asarray(label))}")
+        if are_class_numbers(values):
+            return self._numbers(values, labels)
+        scores = rows_of_scores(values, self.name)
         if len(labels) != len(scores):
             raise DataError(
                 f"metric '{self.name}': sample {self.samples} has {len(labels)} labels for {len(scores)} rows of scores"
@@ -179,6 +182,18 @@ class TopK(Metric):
         before = np.arange(scores.shape[1])[None, :] < labels[:, None]
         rank = (scores > own).sum(axis=1) + ((scores == own) & before).sum(axis=1)
         return int((rank < self.k).sum()), len(labels)
+
+    def _numbers(self, values: Array, labels: Array) -> Sequence[float]:
+        if self.k > 1:
+            raise DataError(
+                f"metric '{self.name}' needs scores, and the output is class numbers, {describe(values)}",
+                fix="Use top1, or let the model return its scores.",
+            )
+        if len(labels) != values.size:
+            raise DataError(
+                f"metric '{self.name}': sample {self.samples} has {len(labels)} labels for {values.size} class numbers"
+            )
+        return int((values.reshape(-1) == labels).sum()), len(labels)
 
 
 class Top1(TopK):
@@ -196,7 +211,10 @@ class Top5(TopK):
 
 
 class Agreement(Metric):
-    """The share of rows whose highest score is at the same index as the reference's. Scores [..., classes]."""
+    """The share of rows whose highest score is at the same index as the reference's. Scores [..., classes].
+
+    Of class numbers (`are_class_numbers`), the share that are equal.
+    """
 
     name = "agreement"
     needs_reference = True
@@ -205,6 +223,8 @@ class Agreement(Metric):
 
     def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
         refuse_other_shape(values, reference, self.name)
+        if are_class_numbers(values):
+            return int((values == reference).sum()), values.size
         got = rows_of_scores(values, self.name).argmax(axis=1)
         want = rows_of_scores(reference, self.name).argmax(axis=1)
         return int((got == want).sum()), len(want)
@@ -283,6 +303,11 @@ class Mean(Metric):
 
     def _add(self, values: Array, label: Any, reference: Array) -> Sequence[float]:
         raise NotImplementedError  # `add` is overridden: the function sees all outputs
+
+
+def are_class_numbers(values: Array) -> bool:
+    """Whether an output's integers count classes; scores in integers are those of quantized models, 8 or 16 bits."""
+    return values.dtype.kind == "b" or (values.dtype.kind in "iu" and values.dtype.itemsize >= 4)
 
 
 def rows_of_scores(values: Array, metric: str) -> Array:

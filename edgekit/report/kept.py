@@ -58,7 +58,7 @@ _EXPENDABLE = ("hash", "device", "metric")
 def _cells(row: Row) -> tuple[str, ...]:
     metric = ""
     if row.metric is not None and row.metric_value is not None:
-        metric = f"{row.metric} {units.metric(row.metric, row.metric_value)}"
+        metric = f"{row.metric.partition(',')[0]} {units.metric(row.metric, row.metric_value)}"
     return (
         row.id,
         row.created[:16].replace("T", " "),

@@ -40,6 +40,18 @@ def test_equal_scores_rank_by_their_index() -> None:
     assert value("top5", scores, label=5) == 0.0
 
 
+def test_class_numbers_are_compared_as_such() -> None:
+    """An argmax inside of the model: the last axis is pixels then, and not classes."""
+    want = np.array([[[0, 1, 2], [2, 2, 0]]])
+    got = np.array([[[0, 1, 1], [2, 2, 0]]])
+    assert value("agreement", got, reference=want) == 5 / 6
+    assert value("top1", got, label=want[0]) == 5 / 6
+    with pytest.raises(DataError, match="'top5' needs scores, and the output is class numbers, int64 1x2x3"):
+        value("top5", got, label=want[0])
+    with pytest.raises(DataError, match="sample 0 has 3 labels for 6 class numbers"):
+        value("top1", got, label=[0, 1, 2])
+
+
 def test_labels_of_a_batch_and_of_tokens() -> None:
     scores = np.eye(6, dtype=np.float32).reshape(2, 3, 6)
     assert value("top1", scores, label=np.array([[0, 1, 2], [3, 4, 0]])) == pytest.approx(5 / 6)
