@@ -81,8 +81,8 @@ def check(built: Built, worker: Worker) -> Check:
     from ..accuracy.metric import make_metric, refuse_undefined
 
     job = built.variant.job
-    accuracy, expected, precision = job.accuracy, job.expected, built.candidate.precision
-    parity, golden = ParityCheck(accuracy.tolerance(precision), expected.name), ParityMeter()
+    accuracy, expected = job.accuracy, job.expected
+    parity, golden = ParityCheck(built.tolerance, expected.name), ParityMeter()
     metric = make_metric(accuracy.metric) if accuracy.metric else None
     same = SameGraphCheck(built.plain, built.steps) if built.plain else None
     done = 0

@@ -30,8 +30,7 @@ def diverging_layer(built: Built, feeds: Feeds, expected: Outputs) -> Divergence
     artifact, name, table_there = checked_form(shown, table)
     runtime = plugins.load("runtimes", name)()
     options = options_from(runtime.Options, table_there, f"session options of candidate '{candidate.name}'")
-    tolerance = job.accuracy.tolerance(candidate.precision)
-    return first_divergence(variant.source, variant.graph, artifact, runtime, options, feeds, tolerance, expected)
+    return first_divergence(variant.source, variant.graph, artifact, runtime, options, feeds, built.tolerance, expected)
 
 
 def divergence_lines(built: Built) -> list[str]:

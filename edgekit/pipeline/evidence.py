@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .. import units
 from ..accuracy.fault import fault_of
+from ..analysis.observed import FEW_SAMPLES
 from ..errors import AccuracyError, ParityError
 from ..results import ParityReport
 from ..target.fineness import is_full, needs_evidence
@@ -60,6 +61,14 @@ def _wanting(item: Assessed) -> str | None:
         return None
     reached = units.decibels(worst_db(item.check.parity))
     return f"{reached} on inputs that are no data, and without data {FLOAT_DB:g} dB are needed: --data"
+
+
+def thin_evidence(picked: Assessed) -> list[str]:
+    """A line where an integer form was checked on too few samples to say much; else nothing."""
+    samples = picked.check.parity.samples if picked.check is not None else 0
+    if not needs_evidence(picked.candidate.precision) or samples >= FEW_SAMPLES or picked.unverified:
+        return []
+    return [f"{picked.candidate.name} was checked on {samples} sample{'s' if samples != 1 else ''} only: thin evidence"]
 
 
 def refuse_unevidenced(assessed: Sequence[Assessed]) -> None:

@@ -13,9 +13,10 @@ from ..accuracy.rules import Accuracy
 from ..analysis.overflow import Overflow
 from ..analysis.sensitivity import Rankings
 from ..context import PassContext
-from ..contracts import Artifact, PassRecord, Progress
+from ..contracts import Artifact, PassRecord, Progress, Tolerance
 from ..measure.parity import Parity
 from ..results import MetricReport, ParityReport, RolloutReport, SameGraph
+from ..target.fineness import needs_evidence
 from ..target.needs import StandIn
 from ..target.profile import Candidate, Target
 from ..target.toolchain import Toolchain
@@ -33,6 +34,12 @@ GOLDEN_SAMPLES = 4
 """The first samples go into the bundle, with the reference's outputs for them."""
 GOLDEN_STEPS = 8
 """And the first steps of a stream, where the model has memory."""
+
+
+STEP_FLIPS = Tolerance(rel_l2=0.02, part_db=25.0)
+"""How far two right implementations of one integer graph may be apart. Rounding makes a noise of step²/12; a value that
+lies between two steps and that float32's last digit sends to the other one is off by a step². Where that is one in a
+hundred, their noise is 9 dB below the rounding's own, which for 8 bits is 30 dB and more below the signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,18 @@ class Built:
         source = self.variant.source
         as_brought = self.candidate.precision == "fp32" and source.quantized is not None
         return source.precision if as_brought else self.candidate.precision
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How far it may be from the reference: its precision's bounds; `STEP_FLIPS` for integers that were brought."""
+        stated = self.variant.job.accuracy.tolerance(self.candidate.precision)
+        if self.precision == self.candidate.precision or not needs_evidence(self.precision):
+            return stated
+        return replace(
+            stated,
+            rel_l2=None if stated.rel_l2 is None else max(stated.rel_l2, STEP_FLIPS.rel_l2 or 0.0),
+            part_db=None if stated.part_db is None else min(stated.part_db, STEP_FLIPS.part_db or 0.0),
+        )
 
     @property
     def placement(self) -> Mapping[str, int] | None:

@@ -19,7 +19,7 @@ from .. import units
 from ..errors import EngineError, UsageError
 from ..target.fineness import coarseness, is_full
 from .assess import Assessed, confirm
-from .evidence import UNCHECKED, worst_db
+from .evidence import UNCHECKED, thin_evidence, worst_db
 from .memory import peak_memory
 from .race import Contender, LostContender, fp32_baseline, gain_over, is_faster, is_slower, race, shortlist
 
@@ -107,7 +107,7 @@ def decide(assessed: Sequence[Assessed], job: Job, wish: Wish, max_time_s: float
         if not finalists:
             told = _told(standing, doubts, baseline)
             picked = next(item for item in told if item.candidate is free[0].candidate)
-            return Decision(picked, told, [], baseline, _unmeasured_reason(told, wish))
+            return Decision(picked, told, [], baseline, _unmeasured_reason(picked, told, wish))
         while finalists:
             if wish.prefer == "latency":
                 doubts = {}
@@ -298,22 +298,24 @@ def _told(standing: Sequence[Assessed], doubts: Doubts, baseline: Contender | No
     return [replace(item, note=note(item)) if item.candidate.name in doubts else item for item in standing]
 
 
-def _unmeasured_reason(standing: Sequence[Assessed], wish: Wish) -> str:
+def _unmeasured_reason(picked: Assessed, standing: Sequence[Assessed], wish: Wish) -> str:
     first = {
         "latency": "the first of the profile's candidates that holds the accuracy; nothing was measured",
         "size": "the smallest of the candidates that hold the accuracy",
         "memory": "the one with the lowest peak of memory of those that hold the accuracy",
     }[wish.prefer]
-    return "; ".join([first, *_withheld(standing)])
+    return "; ".join([first, *thin_evidence(picked), *_withheld(standing)])
 
 
 def _reason(standing: Sequence[Assessed], picked: Assessed, wish: Wish, doubts: Doubts) -> str:
     """One line on why this candidate."""
     if wish.prefer != "latency":
         what = "smallest" if wish.prefer == "size" else "one with the lowest peak of memory"
-        return "; ".join([f"the {what} of the candidates that hold the accuracy (--prefer {wish.prefer})"])
+        first = f"the {what} of the candidates that hold the accuracy (--prefer {wish.prefer})"
+        return "; ".join([first, *thin_evidence(picked), *_withheld(standing)])
     if not is_full(picked.candidate.precision):
-        return "; ".join(["the fastest of the candidates that hold the accuracy", *_withheld(standing)])
+        aside = [*thin_evidence(picked), *_withheld(standing)]
+        return "; ".join(["the fastest of the candidates that hold the accuracy", *aside])
     missed = [item.candidate.name for item in standing if item.check is not None and item.check.miss]
     why: list[str] = []
     rest = [item.candidate.name for item in standing if item.free and not is_full(item.candidate.precision)]

@@ -15,7 +15,7 @@ from edgekit.api.export import export
 from edgekit.contracts import Tolerance
 from edgekit.errors import AccuracyError, EngineError, UsageError
 from edgekit.pipeline.assess import Assessed
-from edgekit.pipeline.evidence import UNCHECKED, reject_beside_wrong_fp32, withhold
+from edgekit.pipeline.evidence import UNCHECKED, reject_beside_wrong_fp32, thin_evidence, withhold
 from edgekit.pipeline.job import Check
 from edgekit.pipeline.pick import Doubts, Wish, _champion, _lightest
 from edgekit.pipeline.race import Contender
@@ -208,3 +208,9 @@ def test_where_fp32_of_an_engine_was_not_checked_nothing_is_said() -> None:
         vars(one.toolchain).update(toolchain)
         vars(one.candidate).update(runtime="engine", device=None)
     assert reject_beside_wrong_fp32([int8, missing])[0].passed
+
+
+def test_an_integer_form_that_few_samples_checked_is_told() -> None:
+    few = item("int8", "int8")  # one sample
+    assert thin_evidence(few) == ["int8 was checked on 1 sample only: thin evidence"]
+    assert thin_evidence(item("bf16", "bf16")) == thin_evidence(replace(few, unverified=UNCHECKED)) == []
