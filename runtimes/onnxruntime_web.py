@@ -63,7 +63,7 @@ class OnnxRuntimeWeb:
         """See contracts.Embeddable: an ES module, a demo page, a server, and the engine's files."""
         from ._onnxruntime_web.glue import app_glue
 
-        return app_glue(asdict(options), get_package(), artifact.inputs, artifact.outputs[0].name)
+        return app_glue(asdict(options), get_package(), artifact)
 
 
 def _flags(options: OnnxRuntimeWeb.Options) -> tuple[str, ...]:

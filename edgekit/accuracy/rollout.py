@@ -142,11 +142,13 @@ class Rolled:
         self._states.append(path)
 
 
-def frame_inputs(source: Source) -> tuple[tuple[TensorSpec, ...], frozenset[str]]:
+def frame_inputs(
+    inputs: Sequence[TensorSpec], pairs: Sequence[StatePair]
+) -> tuple[tuple[TensorSpec, ...], frozenset[str]]:
     """The inputs that data may hold (a buffer is none of them), and those of them that they may do without."""
-    buffers = {pair.input for pair in source.state if pair.buffer}
-    named = frozenset(pair.input for pair in source.state if not pair.buffer)
-    return tuple(spec for spec in source.inputs if spec.name not in buffers), named
+    buffers = {pair.input for pair in pairs if pair.buffer}
+    named = frozenset(pair.input for pair in pairs if not pair.buffer)
+    return tuple(spec for spec in inputs if spec.name not in buffers), named
 
 
 def with_state(dataset: Dataset, source: Source, reference: Reference, folder: Path) -> tuple[Dataset, Reference]:

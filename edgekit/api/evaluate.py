@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..accuracy.metric import make_metric, refuse_labels, refuse_undefined
+from ..accuracy.rollout import frame_inputs, has_state, whole_example, with_state, without_state
 from ..bundle import Bundle, open_bundle
 from ..contracts import Progress, Quiet
 from ..data.chunks import in_chunks, nbytes
@@ -19,10 +20,12 @@ from ..json_output.evaluate import Evaluate
 from ..measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
 from ..measure.statistics import Estimate
 from ..plain import finite
+from ..tempdir import work_folder
 
 if TYPE_CHECKING:
     from ..accuracy.reference import Reference
     from ..data.dataset import Dataset
+    from ..sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class EvalResult:
     device: dict[str, Any]  # see `measure.here.describe`
     compared_with: str | None = None  # "labels", "PyTorch"; None: only the metric's author knows
     details: Mapping[str, float] = field(default_factory=dict)  # what the value alone does not tell
+    streamed: bool = False  # a model with memory ran with its own state, from sample to sample
     interval: Estimate | None = None  # of the value; None: one sample, or all alike
     reference_interval: Estimate | None = None
     drop_interval: Estimate | None = None  # paired: over the same samples; None also where only a number is recorded
@@ -85,6 +89,7 @@ class EvalResult:
             },
             "data": self.data,
             "samples": self.samples,
+            "streamed": self.streamed,
             "device": self.device,
             "runtime": {"name": self.runtime, "version": self.version, "options": self.options},
         }
@@ -114,7 +119,7 @@ def evaluate(
 
     Args:
         bundle: its folder or zip, or an open one.
-        data: what `edgekit.data.load.load_data` takes.
+        data: what `edgekit.data.load.load_data` takes. Frames without the state of a model with memory are a stream.
         metric: see `make_metric`. Those that compare with PyTorch's outputs (cosine, sqnr_db, agreement; without labels
             also mse, mae, r2, f1, miou) need ``source``.
         ignore_labels: use the data as if they had no labels; else labels that the metric does not use are refused.
@@ -156,7 +161,11 @@ def evaluate(
 
     progress = progress or Quiet()
     meter, baseline = make_metric(metric), make_metric(metric)
-    dataset = load_data(data, bundle.manifest.inputs, preprocess=preprocess)
+    state = bundle.manifest.state
+    frame, optional = frame_inputs(bundle.manifest.inputs, state)
+    dataset = load_data(data, frame, preprocess=preprocess, optional=optional)
+    # Frames alone are a stream, in which each side keeps its own state, as in an app.
+    streamed = bool(state) and not has_state(next(dataset.feeds()), state)
     if ignore_labels:
         dataset = dataset.without_labels()
     if source is None and (meter.needs_reference or (meter.prefers_labels and not dataset.has_labels)):
@@ -167,17 +176,28 @@ def evaluate(
         )
     refuse_labels(meter, metric, dataset.has_labels, data)
     if samples is not None:
-        dataset = dataset.take(samples)
-    reference = None if source is None else _load_reference(bundle, source, inputs, dynamic, task, dataset)
+        dataset = dataset.head(samples) if state else dataset.take(samples)
+    loaded = None if source is None else _load_reference(bundle, source, inputs, dynamic, task, dataset)
     use = bundle.manifest.runtime
     options = bundle.options(**({} if threads is None else {"threads": threads}))
     digest = SamplesDigest()
-    with device_for(device) as place:
+    with device_for(device) as place, work_folder() as workdir:
+        reference, theirs = None, iter(dataset.samples())
+        if loaded is not None:
+            asked, reference = with_state(dataset, *loaded, workdir)
+            theirs = iter(asked.samples())
         bring(bundle, place, progress)
         with progress.stage("evaluate"), place.open(bundle.artifact, use.name, options) as worker:
             for chunk in in_chunks(dataset.samples(), lambda sample: nbytes(sample.feeds)):
-                for sample, outputs in zip(chunk, worker.run_many([item.feeds for item in chunk]), strict=True):
-                    expected = None if reference is None else reference.run(sample.feeds)
+                if streamed:
+                    frames = [without_state(item.feeds, state) for item in chunk]
+                    answers = worker.stream(frames, None if meter.samples else bundle.first_state())
+                else:
+                    answers = worker.run_many([item.feeds for item in chunk])
+                for sample, outputs in zip(chunk, answers, strict=True):
+                    expected = None if reference is None else reference.run(next(theirs).feeds)
+                    if expected is not None and streamed:
+                        expected = {name: expected[name] for name in outputs}
                     meter.add(outputs, sample.label, expected)
                     digest.add(sample)
                     if expected is not None:
@@ -206,6 +226,7 @@ def evaluate(
         device=described,
         compared_with=meter.against("" if reference is None else reference.name, dataset.has_labels),
         details=meter.details(),
+        streamed=streamed,
         interval=metric_interval(meter),
         reference_interval=None if reference is None else metric_interval(baseline),
         drop_interval=None if reference is None else drop_interval(meter, baseline),
@@ -214,10 +235,11 @@ def evaluate(
 
 def _load_reference(
     bundle: Bundle, source: Any, inputs: Sequence[str], dynamic: Sequence[str], task: str | None, dataset: Dataset
-) -> Reference:
+) -> tuple[Source, Reference]:
     from ..accuracy.agreement import ASKED
     from ..accuracy.reference import reference_for
     from ..sources.load import load_source
+    from ..sources.state import NONE, settle
 
     model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
     ours, theirs = [spec.name for spec in bundle.manifest.inputs], [spec.name for spec in model.inputs]
@@ -226,7 +248,8 @@ def _load_reference(
             f"{model.spec} is not the model of '{bundle.path}': its inputs are {', '.join(theirs)}, "
             f"the bundle's {', '.join(ours)}"
         )
-    return reference_for(model, list(dataset.take(ASKED).feeds()))
+    settle(model, [f"{pair.output}={pair.input}" for pair in bundle.manifest.state if not pair.buffer] or [NONE])
+    return model, reference_for(model, [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()])
 
 
 def _recorded(bundle: Bundle, metric: str, data_sha256: str) -> tuple[float | None, str | None]:

@@ -335,7 +335,7 @@ def _datasets(
     from ..data.dataset import Dataset
     from ..data.load import load_data
 
-    inputs, optional = frame_inputs(model)
+    inputs, optional = frame_inputs(model.inputs, model.state)
     read = partial(load_data, inputs=inputs, preprocess=preprocess, optional=optional)
     given = read(data) if data else None
     other = read(calibration_data) if calibration_data else given

@@ -145,6 +145,13 @@ def _self_test(console: Console, bundle: Bundle, overrides: dict[str, Any]) -> N
             "samples": parity.samples,
             "tolerance": bundle.manifest.golden_tolerance.to_json(),
         },
+        "stream": None
+        if test.stream is None
+        else {
+            "sqnr_db": test.stream.sqnr_db,
+            "steps": test.stream.samples,
+            "tolerance": bundle.manifest.golden_steps_tolerance.to_json(),
+        },
         "runtime": {"name": bundle.manifest.runtime.name, "version": test.engine_version},
     }
     console.show(value, lambda: self_test_text(test, bundle.manifest))
@@ -161,16 +168,21 @@ def _run_on_data(
     preprocess: str | None,
     overrides: dict[str, Any],
 ) -> None:
+    from ..accuracy.rollout import frame_inputs, has_state, without_state
     from ..data.load import load_data
     from ..report.bundle import outputs_text
 
     if output is not None and not Path(output).absolute().parent.is_dir():
         raise OutputError(f"the folder of '{output}' does not exist", fix="Create it, or choose another -o.")
-    dataset = load_data(data, bundle.manifest.inputs, preprocess=preprocess)
+    state = bundle.manifest.state
+    inputs, optional = frame_inputs(bundle.manifest.inputs, state)
+    dataset = load_data(data, inputs, preprocess=preprocess, optional=optional)
+    streamed = bool(state) and not has_state(next(dataset.feeds()), state)  # frames alone are a stream
     found: list[Outputs] = []
     with console.progress.stage(f"run {bundle.path}"), bundle.session(**overrides) as model:
+        run = model.stream().run if streamed else model.run
         for index, feeds in enumerate(dataset.feeds()):
-            found.append(model.run(feeds))
+            found.append(run(without_state(feeds, state) if streamed else feeds))
             console.progress.step(index + 1, len(dataset))
     outputs = _joined(found)
     if output is not None:
@@ -179,10 +191,11 @@ def _run_on_data(
         "schema": 1,
         "bundle": str(bundle.path),
         "samples": len(found),
+        "streamed": streamed,
         "output": output,
         "outputs": {name: {"dtype": item.dtype.name, "shape": list(item.shape)} for name, item in outputs.items()},
     }
-    console.show(value, lambda: outputs_text(outputs, len(found), output))
+    console.show(value, lambda: outputs_text(outputs, len(found), output, streamed))
 
 
 def _joined(found: list[Outputs]) -> Outputs:

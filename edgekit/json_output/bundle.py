@@ -116,6 +116,15 @@ class GoldenParity(TypedDict):
     tolerance: Tolerance
 
 
+class GoldenSteps(TypedDict):
+    """The golden stream's outputs, with the bundle's own state, against PyTorch's with its own."""
+
+    sqnr_db: float | None
+    """null: the outputs are equal"""
+    steps: int
+    tolerance: Tolerance
+
+
 class EngineName(TypedDict):
     """An engine."""
 
@@ -131,6 +140,8 @@ class SelfTest(TypedDict):
     passed: bool
     misses: list[str]
     parity: GoldenParity
+    stream: GoldenSteps | None
+    """null: the model has no memory"""
     runtime: EngineName
 
 
@@ -147,6 +158,8 @@ class RunOnData(TypedDict):
     schema: Literal[1]
     bundle: str
     samples: int
+    streamed: bool
+    """a model with memory: each with the state that the last one left"""
     output: str | None
     """the .npz file that was written"""
     outputs: dict[str, ArrayInfo]

@@ -46,6 +46,8 @@ class Evaluate(TypedDict):
     metric: EvaluatedMetric
     data: str
     samples: int
+    streamed: NotRequired[bool]
+    """a model with memory ran with its own state, from sample to sample"""
     device: Device
     runtime: Runtime
     result: NotRequired[str | None]

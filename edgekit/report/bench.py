@@ -178,6 +178,7 @@ def evaluate_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     metric = result["metric"]
     name = str(metric["name"])
     samples = f"{result['samples']} sample{'s' if result['samples'] != 1 else ''}"
+    samples += " of one stream, each side with its own state" if result.get("streamed") else ""
     lines = labelled("bundle", result["bundle"], ink, width)
     lines += labelled("device", device_line(result["device"]), ink, width)
     lines += labelled("runtime", _runtime(result["runtime"]), ink, width)

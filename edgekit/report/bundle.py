@@ -39,13 +39,16 @@ def self_test_text(test: SelfTest, manifest: Manifest) -> str:
     bound = tolerance_text(manifest.golden_tolerance)
     samples = test.parity.samples
     inputs = f"{samples} golden input{'s' if samples != 1 else ''}"
-    return f"self-test {verdict} on {engine}: {found} to {manifest.reference} on {inputs}; tolerance {bound}"
+    stream = test.stream
+    streamed = f", {units.decibels(stream.sqnr_db)} over a stream of {stream.samples} steps" if stream else ""
+    return f"self-test {verdict} on {engine}: {found} to {manifest.reference} on {inputs}{streamed}; tolerance {bound}"
 
 
-def outputs_text(outputs: Outputs, samples: int, path: str | None) -> str:
+def outputs_text(outputs: Outputs, samples: int, path: str | None, streamed: bool = False) -> str:
     """One line an output: name, dtype, shape, and its range where nothing was written."""
     where = f", written to {path}" if path else ""
-    lines = [f"{samples} sample{'s' if samples != 1 else ''}{where}"]
+    how = " of one stream, each with the state that the last one left" if streamed else ""
+    lines = [f"{samples} sample{'s' if samples != 1 else ''}{how}{where}"]
     for name, array in list(outputs.items())[:_MAX_OUTPUTS]:
         span = ""
         if array.size and array.dtype.kind in "fiu":

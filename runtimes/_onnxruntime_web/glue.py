@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...contracts import AppGlue, TensorSpec
+from ...contracts import AppGlue, Artifact, TensorSpec
 from .browser import INSTALL
 from .package import Package
 
@@ -38,13 +38,17 @@ Put `manifest.json`, `model/` and `web/` on your server, as they are, and:
 ```
 
 Feed {arrays}; a free dimension is taken from the length, or said with `{{ data, dims }}`.
-`load({{ … }})` changes a session option, and `model.inForce` tells what is in force. To look at it at once:
+{stream}`load({{ … }})` changes a session option, and `model.inForce` tells what is in force. To look at it at once:
 `python web/serve.py`, then open the address that it prints.
 
 {headers}
 
 A content security policy has to allow `script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'`. `web/ort/` holds
 {package}, under the MIT licence (`web/ort/LICENSE`). The demo page alone needs `golden/`.
+"""
+_STREAM = """The model has memory ({names}), which a stream keeps from frame to frame: `const stream = model.stream();`,
+then `await stream.run({{ {frame} }})` for each frame in order, and `stream.reset()` before another one.
+
 """
 _HEADERS = """It was measured with {threads}. A browser gives them only to a page whose server sends two headers:
 
@@ -55,15 +59,17 @@ Without them `load()` throws and says so; `load({{ threads: 1 }})` does without 
 _NO_HEADERS = "One thread is all it uses{gpu}: the server need not send any special header."
 
 
-def app_glue(options: Mapping[str, Any], package: Package, inputs: Sequence[TensorSpec], output: str) -> AppGlue:
+def app_glue(options: Mapping[str, Any], package: Package, artifact: Artifact) -> AppGlue:
     """The files and the section of README.md.
 
     Args:
         options: the session options that were measured: ``backend``, ``threads``, ….
         package: onnxruntime-web's files.
-        inputs: the model's.
-        output: the name of its first output.
+        artifact: names the model's inputs, outputs and state.
     """
+    inner = {name for pair in artifact.state if pair.buffer for name in (pair.input, pair.output)}
+    inputs = [spec for spec in artifact.inputs if spec.name not in inner]
+    output = next(spec.name for spec in artifact.outputs if spec.name not in inner)
     backend = str(options["backend"])
     files = {f"web/{name}": _WEB / name for name in _PAGE}
     files |= {f"web/ort/{name}": path for name, path in package.files(backend).items()}
@@ -73,14 +79,21 @@ def app_glue(options: Mapping[str, Any], package: Package, inputs: Sequence[Tens
         headers = _NO_HEADERS.format(gpu=", beside the GPU" if backend == "webgpu" else "")
     else:
         headers = _HEADERS.format(threads=f"{threads} threads" if threads else "threads")
+    kept = {pair.input for pair in artifact.state}
+    frame = _feeds([spec for spec in inputs if spec.name not in kept])
     readme = _README.format(
-        feeds=", ".join(spec.name if spec.name.isidentifier() else f'"{spec.name}": value' for spec in inputs),
+        feeds=_feeds(inputs),
+        stream=_STREAM.format(names=", ".join(f"`{name}`" for name in sorted(kept)), frame=frame) if kept else "",
         arrays=", ".join(f"`{spec.name}` a {_array(spec.dtype)}" for spec in inputs),
         output=output if output.isidentifier() else f'["{output}"]',
         headers=headers,
         package=f"onnxruntime-web {package.version}",
     ).replace("outputs.[", "outputs[")
     return AppGlue(files, readme, INSTALL)
+
+
+def _feeds(inputs: Sequence[TensorSpec]) -> str:
+    return ", ".join(spec.name if spec.name.isidentifier() else f'"{spec.name}": value' for spec in inputs)
 
 
 def _array(dtype: str) -> str:

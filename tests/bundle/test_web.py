@@ -11,17 +11,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekit.bundle import Bundle, EngineUse, open_bundle
 from edgekit.bundle.readme import bundle_readme
-from edgekit.contracts import Artifact, Embeddable
+from edgekit.bundle.write import GoldenStream
+from edgekit.contracts import Artifact, Embeddable, StatePair, TensorSpec, Tolerance
 from edgekit.runtimes import onnxruntime_web
 from edgekit.runtimes._onnxruntime_web.browser import CPU_FLAGS, Browser, Page
+from edgekit.runtimes._onnxruntime_web.glue import app_glue
 from edgekit.runtimes._onnxruntime_web.package import Package
 from edgekit.runtimes.onnxruntime_web import OnnxRuntimeWeb
 
@@ -160,6 +164,70 @@ def test_the_module_runs_and_refuses_by_name(web_bundle: Bundle, browser: Browse
         page.close()
 
 
+@pytest.fixture
+def summing(make_bundle: Callable[..., Bundle], tmp_path: Path, web_engine: Package) -> Bundle:
+    """y = x + 2·s, s_out = x + s: the sum of all that came before, in a buffer that begins with 0.5."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    path = tmp_path / "summing" / "model.onnx"
+    path.parent.mkdir()
+    ends = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in ("x", "s", "y", "s_out")}
+    nodes = [("Add", ["x", "s"], "s_out"), ("Mul", ["s", "two"], "twice"), ("Add", ["x", "twice"], "y")]
+    graph = helper.make_graph(
+        [helper.make_node(kind, inputs, [output]) for kind, inputs, output in nodes],
+        "summing",
+        [ends["x"], ends["s"]],
+        [ends["y"], ends["s_out"]],
+        [numpy_helper.from_array(np.full((1, 2), 2, "f4"), "two")],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    specs = [TensorSpec(name, "float32", (1, 2)) for name in ends]
+    state = (StatePair("s", "s_out", buffer=True),)
+    artifact = Artifact(path, "onnx", "fp32", tuple(specs[:2]), tuple(specs[2:]), state)
+    glue = app_glue({"backend": "wasm", "threads": 1}, web_engine, artifact)
+    assert "await stream.run({ x })" in glue.readme and "model.run({ x })" in glue.readme
+    one, half = np.ones((1, 2), "f4"), np.full((1, 2), 0.5, "f4")
+    return make_bundle(
+        changes={
+            "target": "web",
+            "runtime": EngineUse("onnxruntime_web", web_engine.version, {"threads": 1}, "apt install chromium"),
+            "inputs": artifact.inputs,
+            "outputs": artifact.outputs,
+            "state": state,
+        },
+        model_dir=path.parent,
+        golden=[({"x": one, "s": half}, {"y": 2 * one, "s_out": 1.5 * one})],
+        stream=GoldenStream([({"x": one}, {"y": y * one}) for y in (2, 4, 6)], Tolerance(max_abs=0.0), {"s": half}),
+        runtime_module_file=Path(onnxruntime_web.__file__),
+        app=glue.files,
+    )
+
+
+@pytest.mark.slow
+def test_a_stream_in_the_page_keeps_its_state_and_so_does_the_python_runner(summing: Bundle, browser: Browser) -> None:
+    with served(summing.folder) as url:
+        page = browser.page(f"{url}serve.py")
+        code = """
+            const model = await load();
+            const ones = { x: new Float32Array(2).fill(1) };
+            const [one, other] = [model.stream(), model.stream({ s: new Float32Array(2) })];
+            const seen = [];
+            for (const stream of [one, one, other, one, other]) seen.push((await stream.run(ones)).y.data[0]);
+            one.reset();
+            seen.push((await one.run(ones)).y.data[1], (await model.run(ones)).y.data[0]);
+            seen.push(Object.keys(await model.run(ones)).join(), Object.keys(await one.run(ones)).join());
+            return seen;"""
+        # 1 + 2·0.5, then the sum grows by 1 a frame; the other stream begins with 0.
+        assert ask(page, MODULE.format(code=code)) == [2, 4, 1, 6, 3, 2, 2, "y", "y"]
+        busy = "const s = (await load()).stream(); const f = { x: new Float32Array(2) }; s.run(f); await s.run(f);"
+        assert ask(page, MODULE.format(code=busy)).startswith("busy: the last frame of this stream is not done")
+        fed = "await (await load()).stream().run({ x: new Float32Array(2), s: new Float32Array(2) });"
+        assert ask(page, MODULE.format(code=fed)).startswith("input: 's' is the model's state")
+        page.close()
+    test = summing.self_test()
+    assert test.passed and test.stream is not None and test.stream.samples == 3
+
+
 @pytest.mark.slow
 def test_the_module_refuses_a_damaged_model(web_bundle: Bundle, browser: Browser) -> None:
     model = web_bundle.folder / "model" / "model.onnx"
@@ -198,12 +266,10 @@ def test_its_self_test_without_a_browser_is_exit_6_with_the_line_that_helps(web_
 
 
 def test_the_readme_tells_how_to_embed_it(linear: Artifact, tmp_path: Path) -> None:
-    from edgekit.runtimes._onnxruntime_web.glue import app_glue
-
     for name in ("package.json", "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
         (tmp_path / name).write_bytes(b"")
     package = Package(tmp_path, "1.2.3")
-    threaded = app_glue({"backend": "wasm", "threads": 2}, package, linear.inputs, "y")
+    threaded = app_glue({"backend": "wasm", "threads": 2}, package, linear)
     assert {"web/edgekit.mjs", "web/index.html", "web/serve.py", "web/ort/LICENSE"} <= set(threaded.files)
     assert all(path.is_file() for path in threaded.files.values())
     text = bundle_readme(
@@ -222,6 +288,7 @@ def test_the_readme_tells_how_to_embed_it(linear: Artifact, tmp_path: Path) -> N
     assert "outputs.y.data" in text
     assert "Cross-Origin-Embedder-Policy: require-corp" in text
     assert "    apt install chromium\n    pip install numpy\n" in text
-    one = app_glue({"backend": "wasm", "threads": 1}, package, linear.inputs, "y.1")
+    dotted = replace(linear, outputs=(TensorSpec("y.1", "float32", (1, 3)),))
+    one = app_glue({"backend": "wasm", "threads": 1}, package, dotted)
     assert "need not send any special header" in one.readme
     assert 'outputs["y.1"].data' in one.readme

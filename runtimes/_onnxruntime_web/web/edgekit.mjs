@@ -7,6 +7,11 @@
  *     const out = await model.run({ image: new Float32Array(1024) });
  *     console.log(out.logits.data, out.logits.dims);
  *
+ * A model with memory keeps it in a stream, from frame to frame:
+ *
+ *     const stream = model.stream();
+ *     const out = await stream.run({ frame: new Float32Array(512) });
+ *
  * Nothing falls back in silence: where threads or WebGPU cannot be had as asked for, `load` throws and says why.
  */
 
@@ -15,6 +20,7 @@
 /** @typedef {ArrayBufferView | ArrayLike<number | bigint | string | boolean>} Data */
 /** @typedef {Data | {data: Data, dims?: readonly number[]}} Feed */
 /** @typedef {{data: any, dims: readonly number[], type: string}} Tensor  of onnxruntime-web */
+/** @typedef {{input: string, output: string, buffer: boolean}} StatePair  an output that is an input of the next run */
 /**
  * @typedef {object} LoadOptions  what is left out is as it was measured
  * @property {Backend} [backend]
@@ -28,7 +34,7 @@
  * @property {Record<string, unknown>} [session]  further options of ort.InferenceSession.create
  */
 
-/** What can go wrong: `code` is "isolation", "threads", "webgpu", "adapter", "fallback", "model", "input" or "engine". */
+/** What can go wrong: `code` is "isolation", "threads", "webgpu", "adapter", "fallback", "model", "input", "busy" or "engine". */
 export class ModelError extends Error {
   /** @param {string} code @param {string} message @param {string} [fix] */
   constructor(code, message, fix = "") {
@@ -100,6 +106,7 @@ export async function load(options = {}) {
   const gpu = backend === "webgpu" ? await chooseAdapter(asked.adapter, manifest.precision) : null;
   const ort = await engine(backend, folder(options.engine ?? new URL("ort/", import.meta.url)), asked.threads, gpu);
   const [model, externalData] = await fetchModel(root, manifest, options.verify ?? true);
+  const first = await fetchState(root, manifest, options.verify ?? true);
   let session;
   try {
     session = await ort.InferenceSession.create(model, {
@@ -125,7 +132,7 @@ export async function load(options = {}) {
   if (asked.threads > 1 && threads !== asked.threads) {
     throw new ModelError("threads", `${asked.threads} threads were asked for, onnxruntime-web has ${threads}`);
   }
-  return new Model(ort, session, manifest, {
+  return new Model(ort, session, manifest, first, {
     backend,
     threads,
     optimization: asked.optimization,
@@ -140,11 +147,16 @@ export async function load(options = {}) {
 export class Model {
   #ort;
   #session;
+  #first;
 
-  /** @param {any} ort @param {any} session @param {any} manifest @param {Record<string, unknown>} inForce */
-  constructor(ort, session, manifest, inForce) {
+  /** @param {any} ort @param {any} session @param {any} manifest @param {Record<string, Feed>} first  the state before
+   * the first frame, where it is not zero @param {Record<string, unknown>} inForce */
+  constructor(ort, session, manifest, first, inForce) {
     this.#ort = ort;
     this.#session = session;
+    this.#first = first;
+    /** What goes from one run to the next. @type {StatePair[]} */
+    this.state = manifest.state ?? [];
     this.manifest = manifest;
     /** The settings in force. @type {Record<string, any>} */
     this.inForce = inForce;
@@ -155,25 +167,91 @@ export class Model {
   }
 
   /**
-   * Run once.
+   * Run once. Of a model with memory: one frame; state that is no argument of the user's model (a buffer) is what it
+   * was before the first frame, and comes out only where it was fed.
    *
    * @param {Record<string, Feed>} feeds  input name → typed array; {data, dims} where more than one dimension is free
    * @returns {Promise<Record<string, Tensor>>} output name → {data, dims, type}
    * @throws {ModelError} an input is missing, unknown or does not fit, or the engine fails.
    */
   async run(feeds) {
-    const ready = this.prepare(feeds);
+    const own = this.state.filter((pair) => pair.buffer && !(pair.input in feeds));
+    if (own.length === 0) return this.#run(this.prepare(feeds));
+    const ready = this.#prepare(feeds, new Set(own.map((pair) => pair.input)));
+    const outputs = await this.#run({ ...ready, ...this.#firstState(own, this.#first, ready) });
+    for (const pair of own) delete outputs[pair.output];
+    return outputs;
+  }
+
+  /**
+   * A new stream, whose state goes from frame to frame. Streams of one model are independent.
+   *
+   * @param {Record<string, Feed>} [initial]  the state before the first frame, where it is not as it was exported
+   * @returns {Stream}
+   * @throws {ModelError} this model has no memory.
+   */
+  stream(initial = {}) {
+    if (this.state.length === 0) {
+      throw new ModelError("input", "this model has no memory: a run depends on its inputs alone", "Call run.");
+    }
+    const state = new Set(this.state.map((pair) => pair.output));
+    const others = this.outputs.map((spec) => spec.name).filter((name) => !state.has(name));
+    const shown = others.length ? others : this.state.filter((pair) => !pair.buffer).map((pair) => pair.output);
+    const inner = new Set(this.state.map((pair) => pair.input));
+    return new Stream(this.state, shown, {
+      prepare: (frame) => this.#prepare(frame, inner),
+      first: (ready) => this.#firstState(this.state, { ...this.#first, ...initial }, ready),
+      run: (ready) => this.#run(ready, [...new Set([...shown, ...state])]),
+    });
+  }
+
+  /** @param {Record<string, any>} ready @param {string[]} [fetches] */
+  async #run(ready, fetches) {
     try {
-      return await this.#session.run(ready);
+      return await (fetches ? this.#session.run(ready, fetches) : this.#session.run(ready));
     } catch (error) {
       throw new ModelError("engine", `onnxruntime-web: ${String(/** @type {any} */ (error)?.message ?? error)}`);
     }
   }
 
+  /** The state before the first frame; a free dimension has the size that the frame gives it, else 1.
+   * @param {StatePair[]} pairs @param {Record<string, Feed>} given @param {Record<string, any>} ready */
+  #firstState(pairs, given, ready) {
+    /** @type {Record<string, number>} */
+    const sizes = {};
+    for (const spec of this.manifest.inputs) {
+      (ready[spec.name]?.dims ?? []).forEach((/** @type {number} */ n, /** @type {number} */ i) => (sizes[spec.shape[i]] = n));
+    }
+    /** @type {Record<string, any>} */
+    const state = {};
+    for (const { input } of pairs) {
+      const spec = this.inputs.find((item) => item.name === input);
+      if (spec === undefined) continue; // the engine found no use for it
+      const known = this.manifest.inputs.find((/** @type {TensorSpec} */ item) => item.name === input) ?? spec;
+      if (input in given) {
+        state[input] = this.#tensor(spec, given[input]);
+        continue;
+      }
+      const dims = known.shape.map((/** @type {number | string} */ n) => (typeof n === "number" ? n : (sizes[n] ?? 1)));
+      const [, array] = TYPES[spec.dtype] ?? [];
+      const make = /** @type {any} */ (globalThis)[array ?? "Float32Array"];
+      state[input] = this.#tensor(spec, { data: new make(dims.reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b, 1)), dims });
+    }
+    return state;
+  }
+
   /** `feeds` as tensors, which `run` takes as they are. @param {Record<string, Feed>} feeds @returns {Record<string, any>} */
   prepare(feeds) {
-    const known = this.inputs.map((spec) => spec.name);
+    return this.#prepare(feeds, new Set());
+  }
+
+  /** @param {Record<string, Feed>} feeds @param {Set<string>} inner  inputs that are not fed */
+  #prepare(feeds, inner) {
+    const known = this.inputs.map((spec) => spec.name).filter((name) => !inner.has(name));
     for (const name of Object.keys(feeds)) {
+      if (inner.has(name)) {
+        throw new ModelError("input", `'${name}' is the model's state, which the stream keeps`, "Feed the other inputs only.");
+      }
       if (!known.includes(name)) {
         throw new ModelError("input", `the model has no input '${name}'`, `Allowed: ${known.join(", ")}`);
       }
@@ -181,6 +259,7 @@ export class Model {
     /** @type {Record<string, any>} */
     const ready = {};
     for (const spec of this.inputs) {
+      if (inner.has(spec.name)) continue;
       if (!(spec.name in feeds)) throw new ModelError("input", `input '${spec.name}' was not fed`);
       const value = /** @type {any} */ (feeds[spec.name]);
       ready[spec.name] = value instanceof this.#ort.Tensor ? value : this.#tensor(spec, value);
@@ -209,6 +288,54 @@ export class Model {
       throw new ModelError("input", `'${spec.name}' must be a ${array} (${spec.dtype}), got ${got}`);
     }
     return new this.#ort.Tensor(type, data, dimsOf(spec, data.length, bare ? undefined : value.dims));
+  }
+}
+
+/** Frames of one stream, in order; see `Model.stream`. */
+export class Stream {
+  #pairs;
+  #shown;
+  #engine;
+  /** @type {Record<string, any> | null} */
+  #state = null;
+  #busy = false;
+
+  /** @param {StatePair[]} pairs @param {string[]} shown @param {{prepare: (frame: Record<string, Feed>) => Record<string, any>,
+   * first: (ready: Record<string, any>) => Record<string, any>, run: (ready: Record<string, any>) => Promise<any>}} engine */
+  constructor(pairs, shown, engine) {
+    this.#pairs = pairs;
+    this.#shown = shown;
+    this.#engine = engine;
+  }
+
+  /**
+   * One step: the inputs that are no state → the outputs that are none.
+   *
+   * @param {Record<string, Feed>} frame
+   * @returns {Promise<Record<string, Tensor>>}
+   * @throws {ModelError} an input does not fit, the engine fails, or the last step is not done ("busy").
+   */
+  async run(frame) {
+    if (this.#busy) {
+      throw new ModelError("busy", "the last frame of this stream is not done", "Await it; or open a stream for each source.");
+    }
+    this.#busy = true;
+    try {
+      const ready = this.#engine.prepare(frame);
+      const state = this.#state ?? this.#engine.first(ready);
+      const outputs = await this.#engine.run({ ...ready, ...state });
+      this.#state = Object.fromEntries(
+        this.#pairs.filter((pair) => pair.input in state).map((pair) => [pair.input, outputs[pair.output]]),
+      );
+      return Object.fromEntries(this.#shown.map((name) => [name, outputs[name]]));
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Begin a new stream: the state is what it was before the first frame. */
+  reset() {
+    this.#state = null;
   }
 }
 
@@ -325,6 +452,19 @@ async function fetchModel(root, manifest, verify) {
     }),
   );
   return [model, others.map((data, index) => ({ path: names[index].slice(beside.length), data }))];
+}
+
+/** The state before the first frame, where it is not zero. @param {URL} root @param {any} manifest @param {boolean} verify
+ * @returns {Promise<Record<string, Feed>>} */
+async function fetchState(root, manifest, verify) {
+  const name = "state.npz";
+  if (!(manifest.state?.length && name in manifest.files)) return {};
+  const data = new Uint8Array(await (await fetched(new URL(name, root))).arrayBuffer());
+  if (verify && (await sha256(data)) !== manifest.files[name].sha256) {
+    throw new ModelError("model", `'${name}' is damaged: its SHA-256 is not the manifest's`);
+  }
+  const { readNpz } = await import("./npz.mjs");
+  return readNpz(data.buffer);
 }
 
 /** @param {Uint8Array<ArrayBuffer>} data */
