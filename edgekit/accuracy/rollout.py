@@ -20,7 +20,7 @@ from ..contracts import Array, Feeds, Outputs, Progress, StatePair, TensorSpec
 from ..data.chunks import nbytes
 from ..data.dataset import Dataset, Sample
 from ..errors import DataError
-from ..measure.stream import first_state
+from ..measure.stream import first_state, has_state, without_state
 from .expected import MEMORY_BUDGET_BYTES, ReferenceRun
 from .reference import Reference
 
@@ -48,17 +48,6 @@ class Rollout:
     def frame(self, feeds: Feeds) -> Outputs:
         """The feeds that are no state."""
         return without_state(feeds, self.pairs)
-
-
-def without_state(feeds: Feeds, pairs: Sequence[StatePair]) -> Outputs:
-    """The feeds that are no state."""
-    state = {pair.input for pair in pairs}
-    return {name: array for name, array in feeds.items() if name not in state}
-
-
-def has_state(feeds: Feeds, pairs: Sequence[StatePair]) -> bool:
-    """Whether a sample of the data brings the model's state along."""
-    return all(pair.input in feeds for pair in pairs)
 
 
 class Rolled:
@@ -140,15 +129,6 @@ class Rolled:
         path = self._workdir / f"state-{len(self._states)}.npz"
         np.savez(path, **state)  # type: ignore[arg-type]  # numpy's stub takes **kwds for its options only
         self._states.append(path)
-
-
-def frame_inputs(
-    inputs: Sequence[TensorSpec], pairs: Sequence[StatePair]
-) -> tuple[tuple[TensorSpec, ...], frozenset[str]]:
-    """The inputs that data may hold (a buffer is none of them), and those of them that they may do without."""
-    buffers = {pair.input for pair in pairs if pair.buffer}
-    named = frozenset(pair.input for pair in pairs if not pair.buffer)
-    return tuple(spec for spec in inputs if spec.name not in buffers), named
 
 
 def with_state(dataset: Dataset, source: Source, reference: Reference, folder: Path) -> tuple[Dataset, Reference]:

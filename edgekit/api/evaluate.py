@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..accuracy.metric import make_metric, refuse_labels, refuse_undefined
-from ..accuracy.rollout import frame_inputs, has_state, whole_example, with_state, without_state
+from ..accuracy.rollout import whole_example, with_state
 from ..bundle import Bundle, open_bundle
 from ..contracts import Progress, Quiet
 from ..data.chunks import in_chunks, nbytes
@@ -19,6 +19,7 @@ from ..errors import UsageError
 from ..json_output.evaluate import Evaluate
 from ..measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
 from ..measure.statistics import Estimate
+from ..measure.stream import frame_inputs, has_state, without_state
 from ..plain import finite
 from ..tempdir import work_folder
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..accuracy.rollout import DEFAULT_STEPS, Rollout, frame_inputs, roll_out, whole_example, with_state
+from ..accuracy.rollout import DEFAULT_STEPS, Rollout, roll_out, whole_example, with_state
 from ..accuracy.rules import Accuracy, accuracy_rules
 from ..contracts import Progress, Quiet
 from ..errors import (
@@ -23,6 +23,7 @@ from ..errors import (
     suggestion,
 )
 from ..graph import count_nodes
+from ..measure.stream import frame_inputs
 from ..pipeline.assess import Assessed, assess, why_not_measured
 from ..pipeline.blame import blaming
 from ..pipeline.calibration_notes import blame_calibration, look_at_calibration

@@ -168,8 +168,8 @@ def _run_on_data(
     preprocess: str | None,
     overrides: dict[str, Any],
 ) -> None:
-    from ..accuracy.rollout import frame_inputs, has_state, without_state
     from ..data.load import load_data
+    from ..measure.stream import frame_inputs, has_state, without_state
     from ..report.bundle import outputs_text
 
     if output is not None and not Path(output).absolute().parent.is_dir():

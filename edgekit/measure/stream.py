@@ -31,6 +31,26 @@ def shown_outputs(outputs: Sequence[str], pairs: Sequence[StatePair]) -> tuple[s
     )
 
 
+def without_state(feeds: Feeds, pairs: Sequence[StatePair]) -> Outputs:
+    """The feeds that are no state."""
+    state = {pair.input for pair in pairs}
+    return {name: array for name, array in feeds.items() if name not in state}
+
+
+def has_state(feeds: Feeds, pairs: Sequence[StatePair]) -> bool:
+    """Whether a sample of the data brings the model's state along."""
+    return all(pair.input in feeds for pair in pairs)
+
+
+def frame_inputs(
+    inputs: Sequence[TensorSpec], pairs: Sequence[StatePair]
+) -> tuple[tuple[TensorSpec, ...], frozenset[str]]:
+    """The inputs that data may hold (a buffer is none of them), and those of them that they may do without."""
+    buffers = {pair.input for pair in pairs if pair.buffer}
+    named = frozenset(pair.input for pair in pairs if not pair.buffer)
+    return tuple(spec for spec in inputs if spec.name not in buffers), named
+
+
 def first_state(pairs: Sequence[StatePair], inputs: Sequence[TensorSpec], given: Feeds, frame: Feeds) -> Outputs:
     """The state before the first step, by the inputs' names: what is given, else zeros.
 

@@ -15,10 +15,11 @@ from edgekit.accuracy import rollout
 from edgekit.accuracy.drift import DriftMeter
 from edgekit.accuracy.expected import ReferenceRun
 from edgekit.accuracy.reference import Reference
-from edgekit.accuracy.rollout import Rolled, frame_inputs
+from edgekit.accuracy.rollout import Rolled
 from edgekit.contracts import Feeds, Outputs, Quiet, StatePair, TensorSpec, Tolerance
 from edgekit.data.dataset import Dataset, Sample
 from edgekit.errors import DataError
+from edgekit.measure.stream import frame_inputs
 from edgekit.results import RolloutReport
 
 LOOSE = Tolerance(sqnr_db=-300.0)
