@@ -187,7 +187,7 @@ def evaluate_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     value += _bounds(name, metric.get("interval"))
     more = units.metric_details(metric.get("details") or {})
     value += f"   {more}" if more else ""
-    title = shorten(units.metric_title(name, metric.get("compared_with")), 32)
+    title = shorten(units.metric_title(name, metric.get("compared_with")), 48)
     lines += [ink.label(f"{title:<12}") + ("" if len(title) < 12 else "  ") + ink.good(value)]
     known = metric["reference_source"]
     if metric["reference"] is None and known and known.endswith("same samples"):  # its SQNR to itself is infinite

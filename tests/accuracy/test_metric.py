@@ -94,6 +94,8 @@ def test_streaming_equals_one_large_sample(name: str) -> None:
 
 
 def test_what_each_compares_with() -> None:
+    for library in ("jiwer", "pycocotools"):
+        pytest.importorskip(library)
     boxes = ",layout=xyxy-scores"
     made = {name: named_metric(name + (boxes if name in ("detections", "map") else "")) for name in METRICS}
     both = {"labels", "PyTorch"}
