@@ -83,5 +83,10 @@ def matches(found: Detections, wanted: Detections, iou: float) -> int:
     return met
 
 
+def with_area(found: Detections) -> Detections:
+    """Those whose width and height are above 0."""
+    return _taken(found, np.flatnonzero((found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)))
+
+
 def _taken(found: Detections, indices: NDArray[np.int64]) -> Detections:
     return Detections(found.boxes[indices], found.scores[indices], found.classes[indices])

@@ -11,7 +11,7 @@ import numpy as np
 from ...contracts import Array, Outputs
 from ...errors import DataError, UsageError
 from ...measure.metrics import Metric
-from .boxes import Detections, Floats, matches, suppress, to_xyxy
+from .boxes import Detections, Floats, matches, suppress, to_xyxy, with_area
 from .layout import Layout, probabilities
 from .options import Options
 
@@ -134,7 +134,8 @@ class DetectionsKept(BoxMetric):
     R boxes of the reference and E of the engine stay above the confidence after suppression; M of them meet: the same
     class, and an intersection over union of ``iou`` (0.5) at least, one to one, the engine's best first. So it is the
     F1 of the engine's detections with the reference's as truth; 1 where all are kept and none is false. `details` has
-    both sides: ``kept`` is M / R, ``false`` 1 − M / E.
+    both sides: ``kept`` is M / R, ``false`` 1 − M / E. A box without an area meets none, not even itself, and nobody
+    sees it: it does not count.
     """
 
     name = "detections"
@@ -180,5 +181,6 @@ class DetectionsKept(BoxMetric):
                 f"metric 'detections': the engine's outputs of sample {self.samples} are of {len(found)} images, the "
                 f"reference's of {len(wanted)}"
             )
+        found, wanted = ([with_area(item) for item in side] for side in (found, wanted))
         met = sum(matches(ours, theirs, self._iou) for ours, theirs in zip(found, wanted, strict=True))
         return met, sum(len(item.scores) for item in wanted), sum(len(item.scores) for item in found)

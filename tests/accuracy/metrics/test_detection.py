@@ -104,6 +104,19 @@ def test_detectors_of_several_makes(make: str) -> None:
     assert metric.details() == pytest.approx({"kept": 0.8, "false": 0.0, "wanted_count": 5, "found_count": 4})
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rest", ["", ",nms=none", ",confidence=0,top=1000"])
+def test_the_reference_agrees_with_itself(seed: int, rest: str) -> None:
+    """Whatever its boxes: crowded, equal, or of no area."""
+    random = np.random.default_rng(seed)
+    output = random.uniform(-3, 9, (1, 7, 60))
+    output[0, 4:] = random.random((3, 60))
+    output[0, :, 30:40] = output[0, :, 20:30]
+    metric = added(YOLO + rest, [({"y": output}, {"y": output.copy()})])
+    assert metric.value() == metric.of_reference == 1.0
+    assert metric.details()["wanted_count"] < 60
+
+
 def test_an_interval_and_a_drop() -> None:
     random = np.random.default_rng(0)
     pairs = []
