@@ -38,7 +38,8 @@ output, everything else on standard error), `-q` (no progress), `--debug` (trace
 
 The environment variables that edgekit reads: `EDGEKIT_RESULTS` names the folder in which results are kept,
 `EDGEKIT_BROWSER` and `EDGEKIT_BROWSER_ARGS` another browser and its arguments, `EDGEKIT_ORT_WEB` a folder with
-onnxruntime-web.
+onnxruntime-web, `EDGEKIT_ENGINE_TIMEOUT` after how many seconds without a sign of life an engine is given up (0: never;
+by default 1800 for opening a model, which may build it, and 600 for all else).
 """
 _COMMON = {"--json", "--quiet", "--debug", "--help", "--version"}
 

@@ -83,6 +83,14 @@ class CallPrice(TypedDict):
     """median over the turns of the difference"""
 
 
+class Speed(TypedDict):
+    """How fast the machine was, whatever it ran: seconds for fixed pieces of work. See `results compare`."""
+
+    integer_s: float
+    float_s: float
+    memory_s: float
+
+
 class Memory(TypedDict):
     """The largest over all processes."""
 
@@ -301,6 +309,7 @@ class Bench(TypedDict):
     stopped: Stopped | None
     cold_start: ColdStart
     harness: Harness
+    speed: Speed | None
     run: CallPrice | None
     mode: Literal["latency", "throughput", "sustained", "server"]
     stream: StepsTimed | None

@@ -81,6 +81,8 @@ class ResultsCompare(TypedDict):
     """b's p50 over a's: below 1, b is faster"""
     verdict: Literal["faster", "slower", "indistinguishable"]
     """of b, against a"""
+    machine: float | None
+    """how many times slower the machine was for b, by the probe that ran beside both; null: not known"""
     differences: list[str]
     """what else differed between the two"""
     unsteady: list[str]

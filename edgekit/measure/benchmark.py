@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from .extras import Extras, measure_extras, memory_json
 from .machine import not_the_device
 from .modes import Mode
 from .opening import OpenWorker, checked, pinned
+from .probe import PROBE_S, Speed, middle
 from .sampling import Plan, Stopped, sample
 from .state import DeviceState, judge
 from .statistics import Samples, Summary, Verdict, percentile, summarize, verdict
@@ -80,6 +82,7 @@ class Measured:
     batch: int | None = None  # samples in one run; None: as the golden inputs come
     state_inputs: tuple[str, ...] = ()  # of a model with memory
     told: Mapping[str, Any] | None = None  # the answer to the question of another mode than that
+    speed: Speed | None = None  # of the machine: the probe's
     run_price: CallPrice | str = "not asked for"  # what `run` costs beside the bound call, or why that is not known
 
 
@@ -130,12 +133,16 @@ def benchmark_bundle(
         return open_worker(bundle.artifact, runtime, options, feeds)
 
     price: list[CallPrice | str] = []
+    speeds: list[Speed] = []
 
-    def ask_price(worker: Worker) -> None:
-        price.append(_price(worker, has_state=bool(bundle.artifact.state)))
+    def beside(worker: Worker) -> None:
+        with contextlib.suppress(EngineError):  # an older bundle's worker
+            speeds.append(worker.probe(PROBE_S))
+        if not price:
+            price.append(_price(worker, has_state=bool(bundle.artifact.state)))
 
     if mode is None:
-        sampled = sample(open_one, plan, progress=progress, watch=watch, after=ask_price)
+        sampled = sample(open_one, plan, progress=progress, watch=watch, after=beside)
     else:
         sampled, told = mode.measure(open_one, plan, progress, watch)
     own = (runtime, options) if sampled.infos[0].own_clock else None
@@ -164,6 +171,7 @@ def benchmark_bundle(
         batch=batch,
         state_inputs=tuple(pair.input for pair in bundle.artifact.state),
         told=told,
+        speed=middle(speeds) if speeds else None,
         run_price=price[0] if price else f"not with --mode {mode.name if mode else ''}".strip(),
     )
 
@@ -246,6 +254,8 @@ def to_json(
     not_measured |= {**unknown_memory, **measured.extras.not_measured()}
     if info.placement.unknown:
         not_measured["placement"] = not_measured["placement_nodes"] = info.placement.unknown
+    if measured.speed is None:
+        not_measured["speed"] = "the probe runs beside plain latencies alone, in workers that know it"
     if isinstance(measured.run_price, str):
         not_measured["run"] = measured.run_price
     if samples is None:
@@ -276,6 +286,7 @@ def to_json(
         "stopped": None if measured.stopped is None else measured.stopped.to_json(),
         "cold_start": cold_start(measured.infos),
         "harness": {"p50_s": measured.harness_p50_s},
+        "speed": None if measured.speed is None else measured.speed.to_json(),
         "run": measured.run_price.to_json() if isinstance(measured.run_price, CallPrice) else None,
         "mode": measured.mode,
         "batch": measured.batch,

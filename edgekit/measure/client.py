@@ -26,6 +26,7 @@ from .latency import MAX_RUNS
 from .patience import VARIABLE, Watchdog, limit_s
 from .peaks import Peaks
 from .peaks import from_json as peaks_from_json
+from .probe import Speed
 from .protocol import artifact_to_json, error_from_json, placement_from_json, read_message, write_message
 from .scratch import scratch_file
 from .state import Snapshot
@@ -202,6 +203,15 @@ class Worker:
         """
         answer, _ = self._ask("price", {"seconds": seconds})
         return CallPrice(**answer)
+
+    def probe(self, seconds: float) -> Speed:
+        """How fast the worker's machine is now: see `probe`.
+
+        Raises:
+            EngineError: the worker is an older one.
+        """
+        answer, _ = self._ask("probe", {"seconds": seconds})
+        return Speed(**answer)
 
     def pin(self, cores: Sequence[int] | None, nice: int | None) -> Applied:
         """Keep the process on ``cores``, at priority ``nice``, as far as its system allows: see `affinity.apply`."""

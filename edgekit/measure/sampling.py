@@ -109,7 +109,7 @@ def sample(
         plan: how long.
         progress: told the seconds spent.
         watch: keeps the machine's state.
-        after: called with the first worker, when all that counts was taken from it.
+        after: called with each worker, when all that counts was taken from it.
 
     Raises:
         EngineError: a worker fails.
@@ -127,7 +127,7 @@ def sample(
                 watch.end([worker])
             infos.append(worker.info)
             memories.append(worker.memory())
-            if after is not None and len(infos) == 1:
+            if after is not None:
                 after(worker)
         now = time.monotonic()
         because = _because(plan, sampled, infos[-1].clock_s, now - start, now - began)

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..contracts import Artifact, Feeds, OutOfProcess, Profiles, Runtime, Session, TimedRuns, options_from
 from ..errors import EngineError
-from . import affinity, energy, machine, npz, peaks, state
+from . import affinity, energy, machine, npz, peaks, probe, state
 from .call_price import call_price
 from .engines import load_runtime
 from .latency import Sampler
@@ -107,6 +107,7 @@ class _Server:
             "meters": self._meters,
             "peaks": self._peaks,
             "pin": self._pin,
+            "probe": self._probe,
             "profile": self._profile,
             "price": self._price,
             "run": self._run,
@@ -248,6 +249,9 @@ class _Server:
         if isinstance(session, OutOfProcess) or not self._feeds:
             raise EngineError("this engine's calls are not timed here")
         return call_price(session, self._feeds[0], header["seconds"]).to_json(), []
+
+    def _probe(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
+        return probe.probe(header["seconds"]).to_json(), []
 
     def _pin(self, header: dict[str, Any], blobs: list[bytes]) -> Message:
         return affinity.apply(header["cores"], header["nice"], self._helpers()).to_json(), []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import units
 from ..errors import DataError
+from ..measure import probe
 from ..measure.statistics import Estimate
 from .compare import models_lines
 from .layout import Ink, labelled, shorten, table, wrap
@@ -218,9 +219,19 @@ def comparison_text(found: Comparison, colour: bool, width: int) -> str:
     ratio = found.ratio
     interval = f"{ratio.low:.3f} to {ratio.high:.3f} with 95 % confidence"
     lines += labelled("b / a", f"{ratio.value:.3f}   {interval}", ink, width)
+    if found.machine is not None:
+        lines += labelled("machine", _machine(found.machine), ink, width)
     for text in found.differences:
         lines += labelled("differs", text, ink, width)
     return "\n".join([*lines, *(ink.good(line) for line in wrap(conclusion(found), width))])
+
+
+def _machine(change: float) -> str:
+    if 1 / probe.SAME <= change <= probe.SAME:
+        return f"as fast for b as for a, as far as its probe tells ({change:.2f}x the time)"
+    return (
+        f"{change:.2f}x slower for b, by its probe" if change > 1 else f"{1 / change:.2f}x faster for b, by its probe"
+    )
 
 
 def conclusion(found: Comparison) -> str:
@@ -233,5 +244,8 @@ def conclusion(found: Comparison) -> str:
     times = units.ratio(found.ratio.value if found.verdict == "slower" else 1 / found.ratio.value)
     same = found.a.bundle_sha256 is not None and found.a.bundle_sha256 == found.b.bundle_sha256
     if same and not found.differences:
-        return f"b is {times} {found.verdict} than a, which is the same bundle: the machine was not the same. {again}"
+        why = "the machine was not the same"
+        if found.machine is not None:
+            why = "the machine's probe does not explain it"
+        return f"b is {times} {found.verdict} than a, which is the same bundle: {why}. {again}"
     return f"b is {times} {found.verdict} than a. {again}"

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 from ..errors import DataError
 from ..json_output.results import ResultsCompare
+from ..measure import probe
 from ..measure.statistics import Estimate
 from ..results import different_sources
 from .index import summary
@@ -26,6 +27,7 @@ class Comparison:
     ratio: Estimate  # b over a: below 1, b is faster
     differences: tuple[str, ...]
     unsteady: tuple[str, ...] = ()  # "a was noisy": why nothing may be concluded from these two
+    machine: float | None = None  # how many times slower it was for b, by the probe; None: not known
     different_models: str | None = None  # why these are not two forms of one model
 
     @property
@@ -44,6 +46,7 @@ class Comparison:
             "different_models": self.different_models,
             "ratio": self.ratio.to_json(),
             "verdict": self.verdict,
+            "machine": self.machine,
             "differences": list(self.differences),
             "unsteady": list(self.unsteady),
             "interleaved": False,
@@ -59,9 +62,29 @@ def compare_records(a: Record, b: Record) -> Comparison:
     """
     first, second = _median(a), _median(b)
     unlike = different_sources(_source(a), _source(b))
-    return Comparison(
-        a, b, first, second, ratio(first, second), tuple(_differences(a, b)), tuple(_unsteady(a, b)), unlike
-    )
+    found, machine = ratio(first, second), machine_change(a, b)
+    doubts = [*_unsteady(a, b), *_machine_doubt(found, machine)]
+    return Comparison(a, b, first, second, found, tuple(_differences(a, b)), tuple(doubts), machine, unlike)
+
+
+def machine_change(a: Record, b: Record) -> float | None:
+    """How many times slower the machine was for b (`measure.probe.change`); None: other hardware, or no probe ran."""
+    speeds = [probe.from_json(record.value.get("speed")) for record in (a, b)]
+    if speeds[0] is None or speeds[1] is None or a.fingerprint is None or a.fingerprint != b.fingerprint:
+        return None
+    return probe.change(speeds[0], speeds[1])
+
+
+def _machine_doubt(found: Estimate, machine: float | None) -> Iterator[str]:
+    """Why the machine alone may explain a ratio R; nothing where its change M is within `probe.SAME`.
+
+    It does where R ÷ M, widened by what a probe cannot tell, holds 1: [R_low / (M · SAME), R_high · SAME / M].
+    """
+    if machine is None or 1 / probe.SAME <= machine <= probe.SAME:
+        return
+    if found.low / (machine * probe.SAME) <= 1 <= found.high * probe.SAME / machine:
+        word = f"{machine:.2f}x slower" if machine > 1 else f"{1 / machine:.2f}x faster"
+        yield f"the machine was {word} for b by its probe, which explains it"
 
 
 def ratio(a: Estimate, b: Estimate) -> Estimate:

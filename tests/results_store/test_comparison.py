@@ -83,3 +83,31 @@ def test_two_models_are_said_first() -> None:
     text = comparison_text(found, colour=False, width=100)
     assert text.startswith("A and B are different models: they have 5,418 and 9 parameters.")
     assert found.to_json()["different_models"] == "A and B are different models: they have 5,418 and 9 parameters"
+
+
+def speed(factor: float) -> dict[str, Any]:
+    return {"speed": {"integer_s": 1e-4 * factor, "float_s": 1e-5 * factor, "memory_s": 1e-4 * factor}}
+
+
+def test_a_machine_that_changed_as_much_explains_the_difference() -> None:
+    found = compare_records(bench(84e-6, 1e-6, value=speed(1.0)), bench(125e-6, 1e-6, value=speed(1.45)))
+    assert found.verdict == "indistinguishable"
+    assert found.machine == pytest.approx(1.45)
+    said = "Not distinguishable: the machine was 1.45x slower for b by its probe, which explains it."
+    assert conclusion(found).startswith(said)
+
+
+def test_a_machine_that_did_not_change_explains_nothing() -> None:
+    found = compare_records(bench(84e-6, 1e-6, value=speed(1.0)), bench(125e-6, 1e-6, value=speed(1.02)))
+    assert found.verdict == "slower"
+    assert "machine     as fast for b as for a, as far as its probe tells (1.02x the time)" in comparison_text(
+        found, colour=False, width=110
+    )
+    assert "the machine was not the same" not in conclusion(found), "it was: its probe says so"
+
+
+def test_a_machine_that_changed_the_other_way_explains_nothing_either() -> None:
+    found = compare_records(bench(84e-6, 1e-6, value=speed(1.0)), bench(168e-6, 1e-6, value=speed(0.6)))
+    assert found.verdict == "slower"
+    other = bench(84e-6, 1e-6, value=speed(9.0), fingerprint="another")
+    assert compare_records(bench(84e-6, 1e-6, value=speed(1.0)), other).machine is None
