@@ -97,9 +97,8 @@ def _self_test(substitute: bool) -> int:
         _say(f"self-test FAILED on {engine}: {'; '.join(result.misses)}")
         return 4
     parity, stream = result.parity, result.stream
-    worst = f", worst part {parity.part_db:.1f} dB" if parity.worst is not None and parity.worst.part else ""
     streamed = f", {stream.sqnr_db:.1f} dB over a stream of {stream.samples} steps" if stream is not None else ""
-    found = f"SQNR {parity.sqnr_db:.1f} dB to {reference}{worst}{streamed}"
+    found = f"{parity.told()} to {reference}{streamed}"
     _say(f"self-test passed on {engine}: {parity.samples} golden inputs, {found}")
     return 0
 

@@ -13,7 +13,8 @@ A ratio over everything does not see a small part beside a large one: part_db is
 
 Integers, booleans and strings are compared exactly: an element that differs counts as an error of 1 on a signal of 1.
 So with f the fraction that differs: max_abs is 1 if any differs, rel_l2 = √f, sqnr_db = −10·log10(f); 20 dB allows 1 %.
-A bound never asks for fewer than `TIES` to differ: two scores that are nearly equal change places in any other engine.
+Two scores that are nearly equal change places, and how many are is in proportion to the error, not to its power: a bound
+of more than 20 dB allows f = 10^(−dB/20), at most 1 %, and no bound asks for fewer than `TIES`.
 
 NaN equals NaN and an infinity equals itself; such elements add nothing to the sums. Where only one of the two is finite
 (an fp16 overflow), or shape, dtype or the set of outputs differ, the comparison has failed, whatever the tolerance.
@@ -112,6 +113,16 @@ class Parity:
     def part_db(self) -> float:
         """The worst part of any output; where an output's parts are not told apart, of all of it."""
         return min((_part_db(item) for item in self.outputs.values()), default=math.inf)
+
+    def told(self) -> str:
+        """``SQNR 29.1 dB, worst part 8.1 dB``; of integers alone how many differ; ``all equal``."""
+        if all(item.rel_l2 == 0.0 for item in self.outputs.values()):
+            return "all equal"
+        shares = [item.differ for item in self.outputs.values() if item.differ is not None]
+        if len(shares) == len(self.outputs):
+            return f"{_percent(max(shares))} of the integers differ"
+        parts = [item for item in self.outputs.values() if item.part is not None]
+        return f"SQNR {_decibels(self.sqnr_db)}" + (f", worst part {_decibels(self.part_db)}" if parts else "")
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -326,7 +337,9 @@ def _part_db(item: OutputParity) -> float:
 
 def _shares(tolerance: Tolerance) -> list[float]:
     """What the stated bounds allow to differ, each as a share."""
-    bounds = [] if tolerance.sqnr_db is None else [10.0 ** (-tolerance.sqnr_db / 10.0)]
+    bounds = []
+    if tolerance.sqnr_db is not None:
+        bounds.append(max(10.0 ** (-tolerance.sqnr_db / 10.0), min(10.0 ** (-tolerance.sqnr_db / 20.0), 0.01)))
     bounds += [] if tolerance.rel_l2 is None else [tolerance.rel_l2**2]
     bounds += [] if tolerance.max_abs is None else [0.0 if tolerance.max_abs < 1 else 1.0]
     return bounds

@@ -174,8 +174,9 @@ def test_integers_are_told_as_a_share(differing: int) -> None:
     assert found.differ == differing / 10_000 and found.part is None
     assert bool(found.misses(Tolerance(rel_l2=1e-3))) == (differing > 1)  # a tie in ten thousand may fall either way
     assert found.misses(Tolerance(sqnr_db=20.0)) == []  # 1 %
+    assert bool(found.misses(Tolerance(sqnr_db=60.0))) == (differing > 10)  # 10^(-60/20): 0.1 %
     if differing > 10:
-        (miss,) = found.misses(Tolerance(sqnr_db=30.0))
+        (miss,) = found.misses(Tolerance(sqnr_db=60.0))
         assert miss == f"{differing / 100:.3g} % of the values of output 'y' differ, at most 0.1 % may"
 
 
