@@ -13,7 +13,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from ..context import PassContext
 from ..errors import UsageError
-from ..quantization.apart import leave_joined
+from ..quantization.apart import joined_inputs, leave_joined
 from ..quantization.calibration import calibrate
 from ..quantization.plan import DEFAULT_OP_TYPES, Plan, make_plan, name_nodes
 from ..quantization.plan_whole import drop_wide, make_whole_plan
@@ -84,7 +84,7 @@ class QuantizeStatic(GraphPass):
         scheme = options.scheme()
         ranges = calibrate(
             model,
-            plan.activations(),
+            [*plan.activations(), *joined_inputs(plan)],
             options.method,  # type: ignore[arg-type]  # checked above
             self.context,
             percentile=options.percentile,

@@ -126,6 +126,8 @@ def _plan_node(node: ir.Node, levels: int) -> NodePlan | str:
         if known.size and not (np.abs(known.numpy()) <= WIDE).all():
             return "it holds a mask's −∞"
         constants.append(index)
+    if weight is not None and 0 not in (*activations, *constants):
+        return "the type of what it reads is not known"
     made = [value for value in node.outputs if value.dtype == ir.DataType.FLOAT]
     if len(made) > 1 and node.op_type not in ("Split", "TopK"):
         return "it has several outputs"

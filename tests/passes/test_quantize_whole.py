@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,3 +213,53 @@ def test_sixteen_and_four_bits_at_either_opset(opset: int, tmp_path: Path) -> No
     domains = {node.domain for node in result.model.graph if node.op_type == "QuantizeLinear"}
     assert domains == ({"com.microsoft"} if opset == 20 else {""})
     assert sqnr_db(run(model, tmp_path), run(result.model, tmp_path)) > 12
+
+
+class Detector(nn.Module):
+    """Boxes in pixels beside scores in 0 to 1, read again by one more layer where ``mixed``."""
+
+    def __init__(self, mixed: bool) -> None:
+        super().__init__()
+        self.mixed = mixed
+        self.box, self.score, self.last = nn.Linear(16, 4), nn.Linear(16, 4), nn.Linear(8, 3)
+        with torch.no_grad():
+            self.last.weight[:, :4] *= 1e-3
+
+    def forward(self, x: Any) -> Any:
+        joined = torch.cat([torch.sigmoid(self.box(x)) * 640, torch.sigmoid(self.score(x))], -1)
+        return self.last(joined) if self.mixed else joined
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_inputs_of_a_concat_that_share_no_scale_keep_their_own(mixed: bool, whole: bool, tmp_path: Path) -> None:
+    model = export(Detector(mixed))
+    result = quantize(model, whole_graph=whole)
+    (joined,) = (node for node in result.model.graph if node.op_type == "Concat")
+    assert all(use.node.op_type != "QuantizeLinear" for use in joined.outputs[0].uses())
+    if whole:
+        assert re.search(
+            r"1 Concat \(its inputs reach 5\d\d and 0.99\d, which share no scale of 256", result.record.detail
+        )
+        if mixed:
+            assert "it reads values that share no scale" in result.record.detail
+    want, got = run(model, tmp_path), run(result.model, tmp_path)
+    if mixed:
+        assert sqnr_db(want, got) > 25
+    else:  # the scores by themselves, against what varies there
+        want, got = want[..., 4:], got[..., 4:]
+        assert sqnr_db(want - want.mean((0, 1, 2)), got - want.mean((0, 1, 2))) > 20
+
+
+def test_sixteen_bits_hold_both(tmp_path: Path) -> None:
+    result = quantize(export(Detector(mixed=True)), activations="uint16")
+    assert "share no scale" not in result.record.detail
+
+
+def test_what_reads_an_unknown_type_stays_in_float() -> None:
+    model = export(nn.Linear(16, 4))
+    (gemm,) = (node for node in model.graph if node.op_type in ("Gemm", "MatMul"))
+    cast = ir.node("Cast", [model.graph.inputs[0]], {"to": ir.DataType.FLOAT})
+    model.graph.insert_before(gemm, cast)
+    gemm.replace_input_with(0, cast.outputs[0])
+    assert "the type of what it reads is not known" in quantize(model).record.detail
