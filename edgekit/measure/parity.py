@@ -13,8 +13,8 @@ A ratio over everything does not see a small part beside a large one: part_db is
 
 Integers, booleans and strings are compared exactly: an element that differs counts as an error of 1 on a signal of 1.
 So with f the fraction that differs: max_abs is 1 if any differs, rel_l2 = √f, sqnr_db = −10·log10(f); 20 dB allows 1 %.
-Two scores that are nearly equal change places, and how many are is in proportion to the error, not to its power: a bound
-of more than 20 dB allows f = 10^(−dB/20), at most 1 %, and no bound asks for fewer than `TIES`.
+Two scores that are nearly equal change places, and how many do is in proportion to the error, not to its power: a
+bound of more than 20 dB allows f = 10^(−dB/20), at most 1 %, and no bound asks for fewer than `TIES`.
 
 NaN equals NaN and an infinity equals itself; such elements add nothing to the sums. Where only one of the two is finite
 (an fp16 overflow), or shape, dtype or the set of outputs differ, the comparison has failed, whatever the tolerance.
