@@ -64,9 +64,11 @@ def _wanting(item: Assessed) -> str | None:
 
 
 def thin_evidence(picked: Assessed) -> list[str]:
-    """A line where an integer form was checked on too few samples to say much; else nothing."""
+    """A line where an integer form was checked on too few samples to say much, or on no data; else nothing."""
+    if picked.unverified:
+        return [f"{picked.candidate.name} ships unverified: {picked.unverified}"]
     samples = picked.check.parity.samples if picked.check is not None else 0
-    if not needs_evidence(picked.candidate.precision) or samples >= FEW_SAMPLES or picked.unverified:
+    if not needs_evidence(picked.candidate.precision) or samples >= FEW_SAMPLES:
         return []
     return [f"{picked.candidate.name} was checked on {samples} sample{'s' if samples != 1 else ''} only: thin evidence"]
 

@@ -121,12 +121,19 @@ class Contender:
 def speedup(contender: Contender, baseline: Contender) -> Estimate | None:
     """How many times as fast as ``baseline``: its p50 ÷ the contender's, round by round, and Student's t interval.
 
-    The interval is one at `GAIN_LEVEL`, which holds the gain 95 % of the time in the race that picks by it. None where
-    the two did not share at least two rounds of the race.
+    The interval is one at `GAIN_LEVEL`, which holds the gain 95 % of the time in the race that picks by it. Of two or
+    three rounds it is wide, whatever the gain: where each pair of blocks of all rounds shows `RACE_RATIO`, which no
+    luck of a single process makes, the lower end is that at least. None where the two did not share at least two rounds.
     """
     gain = _gain(contender, baseline)
+    if gain is None:
+        return None
+    rounds = zip(contender.blocks, baseline.blocks, strict=True)
+    pairs = [pair for ours, theirs in rounds for pair in zip(ours, theirs, strict=True)]
+    if all(percentile(theirs, 0.5) > RACE_RATIO * percentile(ours, 0.5) for ours, theirs in pairs):
+        gain = Estimate(gain.value, max(gain.low, min(RACE_RATIO, gain.value)), gain.high)
     clock_s = max(contender.clock_s, baseline.clock_s)
-    return gain and ratio_by_clock(gain, (contender.p50_s, baseline.p50_s), clock_s)
+    return ratio_by_clock(gain, (contender.p50_s, baseline.p50_s), clock_s)
 
 
 def _gain(contender: Contender, baseline: Contender) -> Estimate | None:
@@ -153,18 +160,12 @@ def gain_over(contender: Contender, other: Contender) -> Estimate:
 
 
 def is_faster(contender: Contender, other: Contender) -> bool:
-    """Whether it is faster than ``other`` beyond doubt: the interval of its gain, over several rounds, lies above 1.
+    """Whether it is faster than ``other`` beyond doubt: the interval of its gain lies above 1.
 
-    Of two or three rounds that interval is wide, whatever the gain. So a gain of `RACE_RATIO`, which no luck of a
-    single process makes, counts as well: where each pair of blocks of each of at least two rounds shows it, or, where
-    the target asks for one process alone, the medians' intervals.
+    Where the target asks for one process alone, whose luck may be all, above `RACE_RATIO`.
     """
     gain = speedup(contender, other)
-    if gain is None:
-        return gain_over(contender, other).low > RACE_RATIO
-    rounds = zip(contender.blocks, other.blocks, strict=True)
-    pairs = [pair for ours, theirs in rounds for pair in zip(ours, theirs, strict=True)]
-    return gain.low > 1 or all(percentile(theirs, 0.5) > RACE_RATIO * percentile(ours, 0.5) for ours, theirs in pairs)
+    return gain_over(contender, other).low > RACE_RATIO if gain is None else gain.low > 1
 
 
 def is_slower(contender: Contender, baseline: Contender) -> bool:
