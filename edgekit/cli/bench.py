@@ -77,6 +77,9 @@ def command(
     from ..api.bench import bench
     from ..measure.affinity import parse_cores
     from ..report.bench import bench_text
+    from ..report.kept import since_text
+    from ..results_store import Store, default_folder
+    from ..results_store.comparison import since_last
 
     result = bench(
         bundle,
@@ -95,6 +98,10 @@ def command(
     )
     value = console.keep("bench", result.to_json(), {"latency": result.measured.samples})
     console.show(value, lambda: bench_text(value, console.colour, console.width))
+    found = since_last(Store(default_folder()), value["result"]) if value["result"] else None
+    said = since_text(found) if found is not None else None
+    if said:
+        console.hint(said)
 
 
 def _mode(name: str, load: Mapping[str, Any]) -> Mode | None:

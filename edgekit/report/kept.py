@@ -220,18 +220,32 @@ def comparison_text(found: Comparison, colour: bool, width: int) -> str:
     interval = f"{ratio.low:.3f} to {ratio.high:.3f} with 95 % confidence"
     lines += labelled("b / a", f"{ratio.value:.3f}   {interval}", ink, width)
     if found.machine is not None:
-        lines += labelled("machine", _machine(found.machine), ink, width)
+        lines += labelled("machine", _machine(found.machine, "for b", "for a"), ink, width)
     for text in found.differences:
         lines += labelled("differs", text, ink, width)
     return "\n".join([*lines, *(ink.good(line) for line in wrap(conclusion(found), width))])
 
 
-def _machine(change: float) -> str:
+def since_text(found: Comparison) -> str | None:
+    """What changed since the same bundle was measured before: it, or the machine. None: nothing is known to have."""
+    changed = found.machine is not None and not 1 / probe.SAME <= found.machine <= probe.SAME
+    if found.verdict == "indistinguishable" and not changed:
+        return None
+    before = f"Before ({found.a.id}, {made(found.a)} UTC): {units.interval(found.p50_a)}."
+    if found.machine is None:
+        return f"{before} How fast the machine was then is not known."
+    ratio = found.ratio.value
+    times = f"{ratio:.2f}x the time now" if ratio >= 1 else f"{1 / ratio:.2f}x faster now"
+    explains = any("its probe" in text for text in found.unsteady)
+    why = "which explains it" if explains else "which does not explain it"
+    return f"{before} {times}; the machine is {_machine(found.machine, 'now', 'then')}, {why}."
+
+
+def _machine(change: float, now: str, then: str) -> str:
     if 1 / probe.SAME <= change <= probe.SAME:
-        return f"as fast for b as for a, as far as its probe tells ({change:.2f}x the time)"
-    return (
-        f"{change:.2f}x slower for b, by its probe" if change > 1 else f"{1 / change:.2f}x faster for b, by its probe"
-    )
+        return f"as fast {now} as {then}, as far as its probe tells ({change:.2f}x the time)"
+    told = f"{change:.2f}x slower" if change > 1 else f"{1 / change:.2f}x faster"
+    return f"{told} {now}, by its probe"
 
 
 def conclusion(found: Comparison) -> str:

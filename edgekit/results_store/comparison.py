@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..json_output.results import ResultsCompare
 from ..measure import probe
 from ..measure.statistics import Estimate
 from ..results import different_sources
 from .index import summary
 from .record import Record, device_name
+from .store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,27 @@ def compare_records(a: Record, b: Record) -> Comparison:
     found, machine = ratio(first, second), machine_change(a, b)
     doubts = [*_unsteady(a, b), *_machine_doubt(found, machine)]
     return Comparison(a, b, first, second, found, tuple(_differences(a, b)), tuple(doubts), machine, unlike)
+
+
+def since_last(store: Store, id: str) -> Comparison | None:
+    """A kept benchmark beside the last one before it of the same bundle, measured alike on the same hardware.
+
+    None where there is none, or one of the two states no median.
+    """
+    b = store.find(id)
+    if b.bundle_sha256 is None or b.fingerprint is None:
+        return None
+    for row in store.rows(kind="bench", bundle=b.bundle_sha256).rows:
+        if row.id == b.id or row.problem or row.folder >= (b.folder.name if b.folder else ""):
+            continue
+        try:
+            found = compare_records(store.find(row.id), b)
+        except (DataError, UsageError):
+            continue
+        alike = all(found.a.value.get(key) == b.value.get(key) for key in ("mode", "batch"))
+        if alike and not found.differences:
+            return found
+    return None
 
 
 def machine_change(a: Record, b: Record) -> float | None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgekit.bundle import Bundle
 from edgekit.errors import DataError
 from edgekit.measure.statistics import Estimate
-from edgekit.report.kept import comparison_text, conclusion
-from edgekit.results_store import Record
-from edgekit.results_store.comparison import compare_records, ratio
+from edgekit.report.kept import comparison_text, conclusion, since_text
+from edgekit.results_store import Record, Store, keep
+from edgekit.results_store.comparison import compare_records, ratio, since_last
 
 
 def bench(p50: float, half: float, **changes: Any) -> Record:
@@ -111,3 +114,32 @@ def test_a_machine_that_changed_the_other_way_explains_nothing_either() -> None:
     assert found.verdict == "slower"
     other = bench(84e-6, 1e-6, value=speed(9.0), fingerprint="another")
     assert compare_records(bench(84e-6, 1e-6, value=speed(1.0)), other).machine is None
+
+
+def test_bench_says_what_changed_since_last_time(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
+    store, path = Store(tmp_path / "results"), str(make_bundle().path)
+
+    def kept(p50: float, machine: float, moment: str, mode: str = "latency") -> str:
+        latency = {"p50_s": {"value": p50, "low": 0.99 * p50, "high": 1.01 * p50}}
+        value = {"bundle": path, "device": {"cpu": "x"}, "latency": latency, "mode": mode, **speed(machine)}
+        record = keep("bench", value, store=store).record
+        assert record.folder is not None
+        record.folder.rename(record.folder.with_name(f"{moment}-bench-{record.id}"))
+        return record.id
+
+    first = kept(84e-6, 1.0, "20260101T000000")
+    assert since_last(store, first) is None
+    kept(9e-6, 1.0, "20260102T000000", mode="throughput")
+    found = since_last(store, kept(125e-6, 1.45, "20260103T000000"))
+    assert found is not None and found.a.id == first, "one that was measured otherwise is passed over"
+    assert (since_text(found) or "").endswith(
+        "1.49x the time now; the machine is 1.45x slower now, by its probe, which explains it."
+    )
+    found = since_last(store, kept(250e-6, 1.45, "20260104T000000"))
+    assert found is not None
+    assert (since_text(found) or "").endswith(
+        "2.00x the time now; the machine is as fast now as then, as far as its probe tells (1.00x the time), "
+        "which does not explain it."
+    )
+    found = since_last(store, kept(250e-6, 1.45, "20260105T000000"))
+    assert found is not None and since_text(found) is None
