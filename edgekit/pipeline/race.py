@@ -123,7 +123,7 @@ def speedup(contender: Contender, baseline: Contender) -> Estimate | None:
 
     The interval is one at `GAIN_LEVEL`, which holds the gain 95 % of the time in the race that picks by it. Of two or
     three rounds it is wide, whatever the gain: where each pair of blocks of all rounds shows `RACE_RATIO`, which no
-    luck of a single process makes, the lower end is that at least. None where the two did not share at least two rounds.
+    luck of a single process makes, the lower end is that at least. None where the two did not share two rounds.
     """
     gain = _gain(contender, baseline)
     if gain is None:
