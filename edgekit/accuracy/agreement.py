@@ -21,6 +21,7 @@ from ..contracts import Feeds, Outputs, Tolerance
 from ..errors import EngineError, SourceError
 from ..graph import all_graphs
 from ..json_output.export import DecidedBy
+from ..measure.ignore import IgnoreWhere, blank
 from ..measure.parity import Parity, ParityMeter
 from ..results import Opinion, ReferenceReport
 from .evaluators import Evaluator, TooSlowError, open_evaluator
@@ -55,31 +56,42 @@ class _Asked:
     def title(self) -> str:
         return self.evaluator.title if self.evaluator else self.name
 
+    def blank(self, samples: Sequence[Feeds], ignore: Sequence[IgnoreWhere]) -> None:
+        """Forget what nobody reads."""
+        self.answers = [blank(ignore, feeds, outputs) for feeds, outputs in zip(samples, self.answers, strict=False)]
 
-def agreed(path: Path, samples: Sequence[Feeds], choice: str | None = None) -> tuple[Evaluator, ReferenceReport]:
+
+def agreed(
+    path: Path, samples: Sequence[Feeds], choice: str | None = None, ignore: Sequence[IgnoreWhere] = ()
+) -> tuple[Evaluator, ReferenceReport]:
     """The evaluator to compare with, and how it was found.
 
     Args:
         path: the ``.onnx`` file; external data lies in its folder.
         samples: what they are asked, at least one.
         choice: one of `evaluators.NAMES`: it is taken, and the others are asked for the record alone.
+        ignore: what nobody reads of the outputs.
 
     Raises:
         SourceError: none can run the file, or they differ and none has a majority.
     """
     tolerance = SAME_QUANTIZED if _is_quantized(path) else SAME
     first = _ask("onnx.reference", path, samples)
-    asked = [first, _ask("onnxruntime", path, samples[: len(first.answers) or None])]
+    count = len(first.answers) or None
+    asked = [first, _ask("onnxruntime", path, samples[:count])]
+    for item in asked:
+        item.blank(samples, ignore)
     if not _agree(asked[0], asked[1], tolerance) or choice == "openvino":
-        asked.append(_ask("openvino", path, samples[: len(first.answers) or None]))
+        asked.append(_ask("openvino", path, samples[:count]))
+        asked[-1].blank(samples, ignore)
     taken, decided_by = _decide(path, asked, tolerance, choice, samples)
     assert taken.evaluator is not None
     others = [item for item in asked if item is not taken]
     told = tuple(_opinion(taken, item, tolerance) for item in others)
     against = next((item for item, opinion in zip(others, told, strict=True) if opinion.agrees is False), None)
     node = None if against is None else _first_node(path, taken, against, samples, tolerance)
-    count = max((len(item.answers) for item in others), default=0)
-    return taken.evaluator, ReferenceReport(taken.title, decided_by, count, told, node)
+    most = max((len(item.answers) for item in others), default=0)
+    return taken.evaluator, ReferenceReport(taken.title, decided_by, most, told, node)
 
 
 def _ask(name: str, path: Path, samples: Sequence[Feeds]) -> _Asked:

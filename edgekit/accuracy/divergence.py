@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import onnx_ir as ir
 from ..contracts import Array, Artifact, Feeds, Outputs, Runtime, Tolerance
 from ..errors import EngineError
 from ..graph import clone, module_path
+from ..measure.ignore import IgnoreWhere, blank
 from ..measure.parity import OutputParity, Parity, ParityMeter
 from .expose import add_outputs, expose
 from .reference import reference_for, values_of
@@ -31,6 +33,7 @@ def first_divergence(
     feeds: Feeds,
     tolerance: Tolerance,
     expected: Outputs | None = None,
+    ignore: Sequence[IgnoreWhere] = (),
 ) -> Divergence | None:
     """Walk the layers of ``artifact`` in its own engine and name the first that diverges; None where no output misses.
 
@@ -53,6 +56,7 @@ def first_divergence(
         feeds: one sample.
         tolerance: what was missed.
         expected: the reference's outputs for the sample; None: it is run here.
+        ignore: what nobody reads, of the outputs and of every value that begins with a mask's dimensions.
 
     Raises:
         SourceError: no reference can run the graph.
@@ -61,7 +65,7 @@ def first_divergence(
     if expected is None:
         expected = reference_for(source).run(feeds)
     session = runtime.open(artifact, options)
-    missed = _missed(expected, session.run(feeds), tolerance)
+    missed = _missed(expected, blank(ignore, feeds, session.run(feeds)), tolerance)
     session.close()
     if not missed:
         return None
@@ -70,13 +74,16 @@ def first_divergence(
         reference, wanted = _float_values(graph, names, feeds, Path(folder))
         limit = _limit(tolerance, expected)
         walk = Walk(graph.graph, reference, limit, tuple(missed))
-        at_fault = _missed(expected, {name: wanted[name] for name in expected if name in wanted}, tolerance)
+        float_outputs = {name: wanted[name] for name in expected if name in wanted}
+        at_fault = _missed(expected, blank(ignore, feeds, float_outputs), tolerance)
         if source.kind != "onnx" and at_fault:
             return _export_divergence(source, walk, wanted, feeds) or walk.at_output(missed, _ONLY_AT_THE_END)
         try:
             got = _engine_values(artifact, runtime, options, names, feeds, Path(folder))
         except EngineError as error:
             return walk.at_output(missed, f"its layers cannot be looked into: {error.what}")
+    everywhere = [replace(rule, outputs=tuple(names)) for rule in ignore]
+    wanted, got = blank(everywhere, feeds, wanted), blank(everywhere, feeds, got)
     errors = {name: _error(wanted[name], got[name]) for name in names if name in wanted and name in got}
     return walk.first(errors) or walk.at_output(missed, _ONLY_FUSED)
 

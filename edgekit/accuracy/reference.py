@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..contracts import Feeds, Outputs
 from ..errors import EngineError, SourceError, UsageError, suggestion
+from ..measure.ignore import IgnoreWhere, blank
 from ..results import ReferenceReport
 from .evaluators import NAMES, open_evaluator
 
@@ -38,13 +39,19 @@ class Reference:
     report: ReferenceReport | None = None
 
 
-def reference_for(source: Source, samples: Sequence[Feeds] | None = None, choice: str | None = None) -> Reference:
+def reference_for(
+    source: Source,
+    samples: Sequence[Feeds] | None = None,
+    choice: str | None = None,
+    ignore: Sequence[IgnoreWhere] = (),
+) -> Reference:
     """The reference of a source.
 
     Args:
         source: the model.
         samples: what the evaluators of an ONNX file are asked; None: its example inputs.
         choice: the evaluator that the user trusts (``--reference``).
+        ignore: what nobody reads of its outputs, which is 0 in what the reference answers.
 
     Raises:
         SourceError: it is an ONNX file that no evaluator can run, or of which no two agree.
@@ -59,10 +66,14 @@ def reference_for(source: Source, samples: Sequence[Feeds] | None = None, choice
 
         name = f"PyTorch {torch.__version__.split('+')[0]} fp32"
         run = _on_fitting_threads(source.forward, source.example)
-        return Reference(name, run, ReferenceReport(name, "pytorch"))
+        return Reference(name, _blanked(run, ignore), ReferenceReport(name, "pytorch"))
     if source.path is None:
         raise SourceError(f"{source.spec} is an ONNX source without a file")
-    return onnx_reference(source.path, samples or [source.example], choice)
+    return onnx_reference(source.path, samples or [source.example], choice, ignore)
+
+
+def _blanked(run: Callable[[Feeds], Outputs], ignore: Sequence[IgnoreWhere]) -> Callable[[Feeds], Outputs]:
+    return (lambda feeds: blank(ignore, feeds, run(feeds))) if ignore else run
 
 
 def _on_fitting_threads(forward: Callable[[Feeds], Outputs], example: Feeds) -> Callable[[Feeds], Outputs]:
@@ -93,7 +104,9 @@ def _on_fitting_threads(forward: Callable[[Feeds], Outputs], example: Feeds) -> 
     return (lambda feeds: run_on(1, feeds)) if alone <= 1.2 * together else forward
 
 
-def onnx_reference(path: Path, samples: Sequence[Feeds], choice: str | None = None) -> Reference:
+def onnx_reference(
+    path: Path, samples: Sequence[Feeds], choice: str | None = None, ignore: Sequence[IgnoreWhere] = ()
+) -> Reference:
     """The reference for an ONNX file: see `agreement.agreed`.
 
     Raises:
@@ -101,8 +114,8 @@ def onnx_reference(path: Path, samples: Sequence[Feeds], choice: str | None = No
     """
     from .agreement import agreed
 
-    evaluator, report = agreed(path, samples, choice)
-    return Reference(evaluator.title, evaluator.run, report)
+    evaluator, report = agreed(path, samples, choice, ignore)
+    return Reference(evaluator.title, _blanked(evaluator.run, ignore), report)
 
 
 def values_of(path: Path, feeds: Feeds) -> tuple[str, Outputs]:

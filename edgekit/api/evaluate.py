@@ -18,6 +18,7 @@ from ..devices.prepare import bring
 from ..errors import UsageError
 from ..json_output.evaluate import Evaluate
 from ..measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
+from ..measure.ignore import blank
 from ..measure.statistics import Estimate
 from ..measure.stream import frame_inputs, has_state, without_state
 from ..plain import finite
@@ -195,7 +196,8 @@ def evaluate(
                     answers = worker.stream(frames, None if meter.samples else bundle.first_state())
                 else:
                     answers = worker.run_many([item.feeds for item in chunk])
-                for sample, outputs in zip(chunk, answers, strict=True):
+                for sample, answer in zip(chunk, answers, strict=True):
+                    outputs = blank(bundle.manifest.ignore, sample.feeds, answer)
                     expected = None if reference is None else reference.run(next(theirs).feeds)
                     if expected is not None and streamed:
                         expected = {name: expected[name] for name in outputs}
@@ -250,7 +252,8 @@ def _load_reference(
             f"the bundle's {', '.join(ours)}"
         )
     settle(model, [f"{pair.output}={pair.input}" for pair in bundle.manifest.state if not pair.buffer] or [NONE])
-    return model, reference_for(model, [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()])
+    asked = [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()]
+    return model, reference_for(model, asked, ignore=bundle.manifest.ignore)
 
 
 def _recorded(bundle: Bundle, metric: str, data_sha256: str) -> tuple[float | None, str | None]:

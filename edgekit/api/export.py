@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from ..pipeline.assess import Assessed, assess, why_not_measured
 from ..pipeline.blame import blaming
 from ..pipeline.calibration_notes import blame_calibration, look_at_calibration
 from ..pipeline.evidence import refuse_unevidenced, reject_beside_wrong_fp32, withhold
+from ..pipeline.free_dimensions import at_second_sizes
 from ..pipeline.job import Job, Variant
 from ..pipeline.pick import MIN_GAIN, Prefer, Wish, decide
 from ..pipeline.provisions import refuse_full_disks, refuse_output
@@ -70,6 +72,7 @@ def export(
     rollout: int | None = None,
     task: str | None = None,
     reference: str | None = None,
+    ignore_where: Sequence[str] = (),
     threads: int | None = None,
     candidates: Sequence[str] = (),
     allow_fallback: Sequence[str] = (),
@@ -107,6 +110,8 @@ def export(
         task: the Hugging Face task, where the directory does not tell.
         reference: what says what an ``.onnx`` file computes: ``onnx.reference``, ``onnxruntime`` or ``openvino``; None:
             what two of them agree on.
+        ignore_where: ``NAME=VALUE``, the mask and its value where nobody reads the outputs; of Hugging Face models
+            ``attention_mask=0`` is the default, and ``none`` compares everything.
         threads: fixes the number of threads; None: the fastest, measured.
         candidates: only these of the target's candidates.
         allow_fallback: operators, by the engine's names of them, that may run elsewhere than on the target's device.
@@ -133,6 +138,7 @@ def export(
     from ..accuracy.agreement import ASKED
     from ..accuracy.claims import check_claims
     from ..accuracy.expected import ReferenceRun
+    from ..accuracy.ignore_where import ignore_note, ignore_rules
     from ..accuracy.reference import reference_for
     from ..analysis.cost import analyze
     from ..data.dataset import Dataset
@@ -191,15 +197,19 @@ def export(
                 asked = None
                 if model.kind == "onnx":
                     asked = [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()]
-                trusted = reference_for(model, asked, reference)
+                ignore = ignore_rules(model, ignore_where)
+                model.notes += tuple(ignore_note(rule) for rule in ignore)
+                trusted = reference_for(model, asked, reference, ignore)
                 real = dataset if data or calibration_data else None
                 rolled = _roll_out(real, model, trusted, rollout, workdir, stages)
                 dataset, running = with_state(dataset, model, trusted, _folder(workdir, "checked"))
                 if calibration is not None:
                     calibration, _ = with_state(calibration, model, trusted, _folder(workdir, "calibration"))
                 expected = ReferenceRun(dataset, running, workdir, stages, rules.metric)
+                resized = at_second_sizes(model, trusted, expected.first(1)[0].feeds, dimensions)
             allowed = frozenset(allow_fallback)
             job = Job(profile, expected, calibration, rules, site, workdir, stages, allowed, dimensions, rolled)
+            job = replace(job, ignore=ignore, resized=resized)
             with stages.stage("run the passes"):
                 graph, records = run_passes(graph, steps(profile.passes), job.pass_context())
             variant = Variant(job, model, graph)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..contracts import PassRecord, StatePair, TensorSpec, Tolerance, options_from
 from ..errors import BundleError, UsageError
+from ..measure.ignore import IgnoreWhere
 from ..measure.protocol import spec_to_json
 
 SCHEMA = 1
@@ -76,6 +77,7 @@ class Manifest:
     state: tuple[StatePair, ...] = ()  # what goes from one run to the next
     golden_steps: int = 0  # of a stream
     golden_steps_tolerance: Tolerance = field(default_factory=Tolerance)
+    ignore: tuple[IgnoreWhere, ...] = ()  # what nobody reads of the outputs: 0 in the golden ones
     checked_with: Substitute | None = None  # None: the engine itself
     unverified: str | None = None  # what it was not checked on, and was shipped all the same; None: nothing is missing
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -114,6 +116,7 @@ class Manifest:
             "calibration": None if self.calibration is None else dict(self.calibration),
             "versions": dict(self.versions),
             "created": self.created,
+            "ignore": [rule.to_json() for rule in self.ignore],
             "checked_with": None if self.checked_with is None else _plain(self.checked_with),
             "unverified": self.unverified,
             "golden": {
@@ -175,6 +178,7 @@ class Manifest:
             state=_state(table),
             golden_steps=_get(golden, "steps", int, "golden.") if "steps" in golden else 0,
             golden_steps_tolerance=_tolerance(golden.get("steps_tolerance", {}), "golden.steps_tolerance"),
+            ignore=tuple(_ignore(item) for item in table.get("ignore") or ()),
             checked_with=_substitute(table.get("checked_with")),
             unverified=None if table.get("unverified") is None else _get(table, "unverified", str),
             files=files,
@@ -228,6 +232,16 @@ def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not all(isinstance(item, str) for item in values):
         raise BundleError(f"{MANIFEST}: '{key}' must hold strings, got {values!r:.60}")
     return tuple(values)
+
+
+def _ignore(item: object) -> IgnoreWhere:
+    """Bundles made before there was one have no such key."""
+    if not isinstance(item, dict):
+        raise BundleError(f"{MANIFEST}: 'ignore' must hold objects, got {item!r:.60}")
+    outputs = _get(item, "outputs", list, "ignore.")
+    return IgnoreWhere(
+        _get(item, "input", str, "ignore."), _get(item, "value", float, "ignore."), tuple(map(str, outputs))
+    )
 
 
 def _substitute(item: object) -> Substitute | None:

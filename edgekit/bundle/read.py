@@ -18,6 +18,7 @@ from ..contracts import Artifact, Concurrent, Feeds, Outputs, Placement, Session
 from ..errors import BundleError, EngineError
 from ..measure import npz
 from ..measure.engines import load_runtime
+from ..measure.ignore import blank
 from ..measure.parity import Parity, ParityMeter
 from ..measure.stream import Stream, first_state
 from .feeds import readable
@@ -261,7 +262,7 @@ class Bundle:
         meter = ParityMeter()
         with self.session(substitute=substitute, **overrides) as model:
             for feeds, expected in self.golden():
-                meter.add(expected, model.run(feeds))
+                meter.add(expected, blank(self.manifest.ignore, feeds, model.run(feeds)))
             parity = meter.result()
             misses = parity.misses(self.manifest.golden_tolerance)
             stream = self._test_stream(model) if self.manifest.golden_steps else None

@@ -51,6 +51,12 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
 @state_options
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
 @click.option(
+    "--ignore-where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Outputs are not compared where this mask holds this value. Hugging Face models: attention_mask=0, or none.",
+)
+@click.option(
     "--reference",
     type=click.Choice(["onnx.reference", "onnxruntime", "openvino"]),
     help="What says what an .onnx file computes. Default: what two of them agree on.",

@@ -12,8 +12,10 @@ from ..accuracy.parity import ParityCheck
 from ..accuracy.same_graph import SameGraphCheck
 from ..contracts import Artifact, Feeds, Outputs
 from ..data.chunks import in_chunks, nbytes
+from ..measure.ignore import blank
 from ..measure.parity import ParityMeter
 from ..results import MetricReport
+from .free_dimensions import refuse_frozen
 from .job import GOLDEN_SAMPLES, GOLDEN_STEPS, Built, Check
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def check(built: Built, worker: Worker) -> Check:
 
     Raises:
         EngineError: the engine fails on a sample.
+        ParityError: a free dimension works at one size alone.
         DataError: the metric is not defined for what it answers.
     """
     from ..accuracy.metric import make_metric, refuse_undefined
@@ -88,10 +91,11 @@ def check(built: Built, worker: Worker) -> Check:
     done = 0
     for chunk in in_chunks(expected, lambda sample: nbytes(sample.feeds) + nbytes(sample.expected)):
         answers: list[Outputs] = worker.run_many([sample.feeds for sample in chunk])
-        for index, (sample, got) in enumerate(zip(chunk, answers, strict=True), start=done):
-            parity.add(sample.expected, got)
+        for index, (sample, raw) in enumerate(zip(chunk, answers, strict=True), start=done):
             if same is not None:
-                same.add(sample.feeds, got)
+                same.add(sample.feeds, raw)
+            got = blank(job.ignore, sample.feeds, raw)
+            parity.add(sample.expected, got)
             if index < GOLDEN_SAMPLES:
                 golden.add(sample.expected, got)
             if metric is not None:
@@ -99,6 +103,8 @@ def check(built: Built, worker: Worker) -> Check:
         done += len(chunk)
         job.progress.step(done, len(expected), built.candidate.name)
     report = parity.report()
+    if report.passed:
+        refuse_frozen(worker, job.resized, precision, job.ignore)
     outcome = Check(report, None, golden.result(), same_graph=same.result() if same else None)
     if report.passed and job.rollout is not None:
         outcome = _roll_out(outcome, job.rollout, built, worker)

@@ -30,7 +30,9 @@ def diverging_layer(built: Built, feeds: Feeds, expected: Outputs) -> Divergence
     artifact, name, table_there = checked_form(shown, table)
     runtime = plugins.load("runtimes", name)()
     options = options_from(runtime.Options, table_there, f"session options of candidate '{candidate.name}'")
-    return first_divergence(variant.source, variant.graph, artifact, runtime, options, feeds, built.tolerance, expected)
+    return first_divergence(
+        variant.source, variant.graph, artifact, runtime, options, feeds, built.tolerance, expected, job.ignore
+    )
 
 
 def divergence_lines(built: Built) -> list[str]:

@@ -14,6 +14,7 @@ from ..analysis.overflow import Overflow
 from ..analysis.sensitivity import Rankings
 from ..context import PassContext
 from ..contracts import Artifact, PassRecord, Progress, Tolerance
+from ..measure.ignore import IgnoreWhere
 from ..measure.parity import Parity
 from ..results import MetricReport, ParityReport, RolloutReport, SameGraph
 from ..target.fineness import needs_evidence
@@ -21,6 +22,7 @@ from ..target.needs import StandIn
 from ..target.profile import Candidate, Target
 from ..target.toolchain import Toolchain
 from ..units import metric_details, metric_title
+from .free_dimensions import Resized
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -56,6 +58,8 @@ class Job:
     allow_fallback: frozenset[str] = frozenset()  # operators that may run elsewhere than on the target's device
     dimensions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # see PassContext.dimensions
     rollout: Rollout | None = None  # None: the model has no memory, or no step was asked for
+    ignore: tuple[IgnoreWhere, ...] = ()  # what nobody reads of the outputs; ``expected`` has 0 there
+    resized: tuple[Resized, ...] = ()  # a sample at a second size of each free dimension
 
     def emulator_of(self, toolchain: Toolchain) -> str | None:
         """What stands for the device where the candidate is checked; None: nothing does, or the engine is silent."""

@@ -125,6 +125,7 @@ def pack_bundle(
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         checked_with=substitute,
+        ignore=job.ignore,
         unverified=picked.unverified,
         state=variant.source.state,
     )
