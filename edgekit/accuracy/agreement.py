@@ -34,12 +34,12 @@ FIRST_S = 30.0
 """What ``onnx.reference`` may take for the first of them; slower than that, it is not asked."""
 MORE_S = 10.0
 """What it may take for all others together."""
-SAME = Tolerance(rel_l2=1e-3)
+SAME = Tolerance(rel_l2=1e-3, part_db=40.0)
 """Two that agree are this close: what the targets ask of a float32 candidate. Float32 sums in another order differ by
 1e-7 to 1e-5."""
 NOTHING = 1e-6
 """A difference of this and less is none, whatever the outputs' size: a float32 sigmoid or softmax is no finer."""
-SAME_QUANTIZED = Tolerance(rel_l2=0.1)
+SAME_QUANTIZED = Tolerance(rel_l2=0.1, part_db=8.0)
 """In a graph that holds quantized values: a sum that lies between two steps is rounded to either."""
 
 
