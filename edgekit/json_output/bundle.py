@@ -42,6 +42,15 @@ class FileRecord(TypedDict):
     size_bytes: int
 
 
+class IgnoreWhere(TypedDict):
+    """Where nobody reads the outputs: golden ones hold 0 there, and the self-test does not look."""
+
+    input: str
+    """the mask"""
+    value: float
+    outputs: list[str]
+
+
 class Manifest(TypedDict):
     """The content of a bundle's manifest.json."""
 
@@ -71,6 +80,7 @@ class Manifest(TypedDict):
     unverified: str | None
     """what it was not checked on, and was shipped all the same; null: nothing is missing"""
     golden: Golden
+    ignore: NotRequired[list[IgnoreWhere]]
     state: NotRequired[list[StatePair]]
     """what goes from one run to the next"""
     files: dict[str, FileRecord]

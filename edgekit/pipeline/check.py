@@ -104,7 +104,7 @@ def check(built: Built, worker: Worker) -> Check:
         job.progress.step(done, len(expected), built.candidate.name)
     report = parity.report()
     if report.passed:
-        refuse_frozen(worker, job.resized, precision, job.ignore)
+        refuse_frozen(worker, job.resized, built.candidate.precision, job.ignore)
     outcome = Check(report, None, golden.result(), same_graph=same.result() if same else None)
     if report.passed and job.rollout is not None:
         outcome = _roll_out(outcome, job.rollout, built, worker)

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from ..measure.client import Worker
     from ..sources.source import Source
 
-LIMITS = {"int": 0.3}
-"""Largest rel_l2 that is not another answer altogether, by how the precision's name begins. A frozen dimension shows as
-a refusal, as another shape, or as other numbers; the sample is made of another one by repeating its values, so that no
-integer form was calibrated on the like of it."""
 LIMIT = 0.03
-"""The same of float32, bf16 and fp16."""
+"""Largest rel_l2 of a floating-point form that is not another answer altogether."""
+COARSE_LIMIT = 0.3
+"""The same of all others. A frozen dimension shows as a refusal, as another shape, or as other numbers; the sample is
+made of another one by repeating its values, and no integer form was calibrated on the like of it."""
 NOTHING = 1e-6
 """A difference of so little is none, see `accuracy.agreement.NOTHING`."""
 
@@ -85,7 +84,7 @@ def refuse_frozen(worker: Worker, samples: Sequence[Resized], precision: str, ig
     Raises:
         ParityError: a dimension works at one size alone; names it.
     """
-    limit = next((value for start, value in LIMITS.items() if precision.startswith(start)), LIMIT)
+    limit = LIMIT if precision in ("fp32", "fp16", "bf16") else COARSE_LIMIT
     for item in samples:
         try:
             got = blank(ignore, item.feeds, worker.run(item.feeds))
