@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..accuracy.metric import make_metric, refuse_labels, refuse_undefined
-from ..accuracy.rollout import whole_example, with_state
 from ..bundle import Bundle, open_bundle
 from ..contracts import Progress, Quiet
 from ..data.chunks import in_chunks, nbytes
@@ -186,6 +185,8 @@ def evaluate(
     with device_for(device) as place, work_folder() as workdir:
         reference, theirs = None, iter(dataset.samples())
         if loaded is not None:
+            from ..accuracy.rollout import with_state
+
             asked, reference = with_state(dataset, *loaded, workdir)
             theirs = iter(asked.samples())
         bring(bundle, place, progress)
@@ -241,6 +242,7 @@ def _load_reference(
 ) -> tuple[Source, Reference]:
     from ..accuracy.agreement import ASKED
     from ..accuracy.reference import reference_for
+    from ..accuracy.rollout import whole_example
     from ..sources.load import load_source
     from ..sources.state import NONE, settle
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,10 @@ from edgekit import open_bundle
 from edgekit.api.bench import bench
 from edgekit.api.export import export
 from edgekit.bundle import Bundle
+from edgekit.contracts import Artifact
 from edgekit.errors import EngineError, UsageError
+from edgekit.measure.stream import Stream
+from edgekit.runtimes.onnxruntime import OnnxRuntime
 
 STEPS = 96
 
@@ -179,3 +185,23 @@ def test_what_has_no_memory_has_no_stream(tmp_path: Path, make_bundle: Callable[
         export((torch.nn.Linear(2, 2), torch.zeros(1, 2)), "cpu-onnxruntime", output=tmp_path / "b", rollout=3)
     with make_bundle().session() as model, pytest.raises(EngineError, match="this model has no memory"):
         model.stream()
+
+
+def test_a_stream_belongs_to_one_caller(linear: Artifact) -> None:
+    """A second thread would mix up the frames: it is refused while the first one is in a step."""
+    session = OnnxRuntime().open(linear, OnnxRuntime.Options(threads=1))
+    turn = threading.Lock()
+    stream = Stream(session, linear.inputs, (), {}, turn)
+    frame = {"x": np.ones((1, 8), np.float32)}
+    with ThreadPoolExecutor(1) as pool:
+        with turn:  # the engine is busy: the other thread waits in its step
+            waiting = pool.submit(stream.run, frame)
+            while not stream._busy.locked():
+                time.sleep(0.001)
+            with pytest.raises(EngineError, match="another thread is in this stream"):
+                stream.run(frame)
+        assert list(waiting.result(timeout=20)) == ["y"]
+    assert list(stream.run(frame)) == ["y"]
+    stream.close()
+    with pytest.raises(EngineError, match="this stream is closed"):
+        stream.run(frame)
