@@ -115,8 +115,8 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     SOURCE is file.py:factory or package.module:factory (returns an nn.Module, or a module and its example inputs), a
     Hugging Face directory or id, a .pt2 exported program, or a .onnx file.
 
-    Every candidate of the target is built, checked against PyTorch in its own engine and measured; the fastest within
-    the accuracy is bundled. With --device this happens on the device itself.
+    Every candidate of the target is built, checked in its own engine against PyTorch (an .onnx file: what two
+    evaluators agree on) and measured; the fastest within the accuracy is bundled. With --device this happens on the device itself.
     """
     from ..api.export import export
     from ..errors import TakenError
