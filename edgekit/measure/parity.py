@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Array, Outputs, Tolerance, describe
 from .parts import Part, PartSums
+from .values import GONE, ValueCounts
 
 TIES = 1e-4
 """The share of integers that may differ whatever the bound."""
@@ -52,6 +53,7 @@ class OutputParity:
     failure: str | None = None  # the first thing that no tolerance excuses
     part: Part | None = None  # its worst; None: not told apart (too few values, integers)
     differ: float | None = None  # of integers, booleans and strings: the share that is not equal; None: of numbers
+    lost: tuple[int, float] | None = None  # of those, the value lost most, and how much of it; see `values`
 
     def misses(self, tolerance: Tolerance) -> list[str]:
         """Every stated bound that does not hold, as `Parity.misses` has it."""
@@ -59,7 +61,11 @@ class OutputParity:
             return [self.failure]
         if self.differ is not None:
             most = max(TIES, *_shares(tolerance)) if _shares(tolerance) else 1.0
-            return [] if self.differ <= most else [f"{self.told()}, at most {_percent(most)} may"]
+            found = [] if self.differ <= most else [f"{self.told()}, at most {_percent(most)} may"]
+            if self.lost is not None and self.lost[1] > GONE and most < 1.0:
+                value, share = self.lost
+                found.append(f"{_percent(share)} of what is {value} in output '{self.name}' is gone")
+            return found
         found = []
         for bound, at_least in (("max_abs", False), ("rel_l2", False), ("sqnr_db", True), ("atol", False)):
             limit, value = getattr(tolerance, bound), getattr(self, bound)
@@ -157,6 +163,7 @@ class Parity:
                     "failure": item.failure,
                     "part": item.part and {"index": item.part.index, "sqnr_db": _to_json(item.part.sqnr_db)},
                     "differ": item.differ,
+                    "lost": list(item.lost) if item.lost else None,
                 }
                 for item in self.outputs.values()
             ],
@@ -177,6 +184,7 @@ class Parity:
                     failure=item["failure"],
                     part=item.get("part") and Part(str(item["part"]["index"]), float(item["part"]["sqnr_db"])),
                     differ=item.get("differ"),
+                    lost=(int(item["lost"][0]), float(item["lost"][1])) if item.get("lost") else None,
                 )
                 for item in value["outputs"]
             },
@@ -227,6 +235,7 @@ class _Sums:
     n: int = 0
     failure: str | None = None
     parts: PartSums = field(default_factory=PartSums)
+    values: ValueCounts = field(default_factory=ValueCounts)
     exact: int = 0  # integers, booleans and strings compared, of ``n``
 
     def fail(self, why: str) -> None:
@@ -245,7 +254,8 @@ class _Sums:
             # Logarithms apart: the quotient of two float64 may overflow where their difference in dB does not.
             sqnr_db = 10.0 * (math.log10(self.signal) - math.log10(self.noise))
             rel_l2 = math.sqrt(self.noise) / math.sqrt(self.signal)
-        return OutputParity(name, self.max_abs, rel_l2, sqnr_db, self.n, self.atol, None, part, differ)
+        lost = None if differ is None else self.values.worst()
+        return OutputParity(name, self.max_abs, rel_l2, sqnr_db, self.n, self.atol, None, part, differ, lost)
 
 
 def _compare(sums: _Sums, want: Any, got: Any) -> Iterator[str]:
@@ -272,6 +282,8 @@ def _compare_arrays(sums: _Sums, want: Array, got: Array) -> Iterator[str]:
     if _is_exact(want):
         differ = int(np.count_nonzero(want != got))
         sums.exact += want.size
+        if want.dtype.kind in "biu":
+            sums.values.add(want, got)
         sums.signal += want.size
         sums.noise += differ
         sums.max_abs = max(sums.max_abs, float(differ > 0))

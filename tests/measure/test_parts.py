@@ -180,6 +180,26 @@ def test_integers_are_told_as_a_share(differing: int) -> None:
         assert miss == f"{differing / 100:.3g} % of the values of output 'y' differ, at most 0.1 % may"
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_])
+def test_a_rare_class_that_is_gone(dtype: type) -> None:
+    want = np.zeros((1, 100, 100), dtype)
+    want[0, :7, :7] = 1  # 0.5 % of the pixels
+    found = compare([want], [np.zeros_like(want)])
+    assert found.lost == (1, 1.0)
+    assert found.misses(Tolerance(sqnr_db=20.0)) == ["100 % of what is 1 in output 'y' is gone"]
+    edges = want.copy()
+    edges[0, :7, 0] = 0
+    assert compare([want], [edges]).misses(Tolerance(sqnr_db=20.0)) == []
+
+
+def test_indices_are_no_classes() -> None:
+    want = [np.arange(300)[None] for _ in range(40)]
+    got = [item.copy() for item in want]
+    for item in got:
+        item[0, 3] = 4
+    assert compare(want, got).lost is None
+
+
 def test_json_and_back() -> None:
     meter = ParityMeter()
     for one, other in zip(detector(), detector(), strict=True):
