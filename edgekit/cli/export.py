@@ -116,7 +116,8 @@ def command(console: Console, source: str, max_time: float, **options: Any) -> N
     Hugging Face directory or id, a .pt2 exported program, or a .onnx file.
 
     Every candidate of the target is built, checked in its own engine against PyTorch (an .onnx file: what two
-    evaluators agree on) and measured; the fastest within the accuracy is bundled. With --device this happens on the device itself.
+    evaluators agree on) and measured; the fastest within the accuracy is bundled. With --device this happens on
+    the device itself.
     """
     from ..api.export import export
     from ..errors import TakenError
