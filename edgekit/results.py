@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from .contracts import PassRecord, Tolerance
 from .json_output import common, export
+from .measure.probe import Speed
 from .measure.statistics import Estimate, Samples
 from .plain import finite
 
@@ -24,6 +25,7 @@ class Latency:
     processes: int
     screening: bool  # True: measured only shortly, because it was clearly slower
     speedup: Estimate | None = None  # the fastest fp32 candidate's p50 ÷ this one's, paired; None: did not race
+    machine_speed: Speed | None = None  # the probe's, beside it; None: did not race
 
     def to_json(self) -> export.CandidateLatency:
         """As in `export --json`; a percentile that n cannot support is null."""
@@ -34,6 +36,7 @@ class Latency:
             "processes": self.processes,
             "screening": self.screening,
             "speedup_over_fp32": _interval(self.speedup) if self.speedup else None,
+            "speed": cast("common.Speed", self.machine_speed.to_json()) if self.machine_speed else None,
         }
 
 

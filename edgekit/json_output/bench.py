@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from .common import Device, Interval
+from .common import Device, Interval, Speed
 
 
 class RuntimeInForce(TypedDict):
@@ -81,14 +81,6 @@ class CallPrice(TypedDict):
     bind_p50_s: float
     adds_s: float
     """median over the turns of the difference"""
-
-
-class Speed(TypedDict):
-    """How fast the machine was, whatever it ran: seconds for fixed pieces of work. See `results compare`."""
-
-    integer_s: float
-    float_s: float
-    memory_s: float
 
 
 class Memory(TypedDict):

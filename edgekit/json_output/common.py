@@ -216,3 +216,11 @@ class Error(TypedDict):
 
     schema: Literal[1]
     error: ErrorDetails
+
+
+class Speed(TypedDict):
+    """How fast the machine was, whatever it ran: seconds for fixed pieces of work. See `results compare`."""
+
+    integer_s: float
+    float_s: float
+    memory_s: float

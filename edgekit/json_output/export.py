@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from .common import Device, Interval, Metric, Parity, PassRecord, Rollout, Source
+from .common import Device, Interval, Metric, Parity, PassRecord, Rollout, Source, Speed
 
 
 class CandidateLatency(TypedDict):
@@ -19,6 +19,8 @@ class CandidateLatency(TypedDict):
     """true: from a short round alone, because it was not among the fastest"""
     speedup_over_fp32: Interval | None
     """the fastest fp32 candidate's p50 over this one's, round by round"""
+    speed: NotRequired[Speed | None]
+    """how fast the machine was beside it; null: not among the fastest"""
 
 
 class SameGraph(TypedDict):

@@ -27,6 +27,7 @@ import numpy as np
 from ..contracts import Array
 from ..devices.local import Worker
 from ..errors import EngineError
+from ..measure.probe import PROBE_S, Speed, middle
 from ..measure.statistics import Estimate, mean_interval, percentile, ratio_by_clock, summarize
 from ..results import Latency
 from ..target.fineness import coarseness
@@ -75,6 +76,7 @@ class Contender:
     screening_s: Array = field(default_factory=lambda: np.empty(0))  # seconds a run, [runs]
     blocks: list[list[Array]] = field(default_factory=list)  # [process][block] → seconds a run
     in_force: Mapping[str, Any] = field(default_factory=dict)
+    speeds: list[Speed] = field(default_factory=list)  # of the machine, a process each
     left: bool = False  # it left the race after the first round
 
     @property
@@ -115,6 +117,7 @@ class Contender:
             processes=len(self.samples),
             screening=not self.finished,
             speedup=None if baseline is None else speedup(self, baseline),
+            machine_speed=middle(self.speeds) if self.speeds else None,
         )
 
 
@@ -293,6 +296,9 @@ def _round(racing: Sequence[Contender], job: Job) -> None:
                 with _of(contender):
                     samples = worker.measure(seconds=BLOCK_S, min_runs=BLOCK_RUNS, warmup_s=warm)
                 contender.blocks[-1].append(samples)
+        for contender, worker in workers:
+            with _of(contender):
+                contender.speeds.append(worker.probe(PROBE_S))
 
 
 @contextlib.contextmanager

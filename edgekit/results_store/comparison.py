@@ -69,29 +69,32 @@ def compare_records(a: Record, b: Record) -> Comparison:
 
 
 def since_last(store: Store, id: str) -> Comparison | None:
-    """A kept benchmark beside the last one before it of the same bundle, measured alike on the same hardware.
+    """A kept benchmark beside what was measured last before it of the same bundle, alike and on the same hardware.
+
+    That is a benchmark, or the export that made the bundle.
 
     None where there is none, or one of the two states no median.
     """
     b = store.find(id)
     if b.bundle_sha256 is None or b.fingerprint is None:
         return None
-    for row in store.rows(kind="bench", bundle=b.bundle_sha256).rows:
-        if row.id == b.id or row.problem or row.folder >= (b.folder.name if b.folder else ""):
+    for row in store.rows(bundle=b.bundle_sha256).rows:
+        if row.kind not in ("bench", "export") or row.id == b.id or row.problem:
+            continue
+        if row.folder >= (b.folder.name if b.folder else ""):
             continue
         try:
             found = compare_records(store.find(row.id), b)
         except (DataError, UsageError):
             continue
-        alike = all(found.a.value.get(key) == b.value.get(key) for key in ("mode", "batch"))
-        if alike and not found.differences:
+        if _how(found.a) == _how(b) and not found.differences:
             return found
     return None
 
 
 def machine_change(a: Record, b: Record) -> float | None:
     """How many times slower the machine was for b (`measure.probe.change`); None: other hardware, or no probe ran."""
-    speeds = [probe.from_json(record.value.get("speed")) for record in (a, b)]
+    speeds = [probe.from_json(_speed(record)) for record in (a, b)]
     if speeds[0] is None or speeds[1] is None or a.fingerprint is None or a.fingerprint != b.fingerprint:
         return None
     return probe.change(speeds[0], speeds[1])
@@ -143,11 +146,13 @@ def _differences(a: Record, b: Record) -> Iterator[str]:
         yield f"bundle: {a.bundle or 'unknown'} and {b.bundle or 'unknown'}"
     if a.fingerprint != b.fingerprint:
         yield f"device: {device_name(a.device)} and {device_name(b.device)}"
-    for name in sorted(set(a.versions) | set(b.versions)):
+    alike = a.kind == b.kind  # an export knows packages and options that a benchmark does not
+    versions = set(a.versions) | set(b.versions) if alike else set(a.versions) & set(b.versions)
+    for name in sorted(versions):
         if a.versions.get(name) != b.versions.get(name):
             yield f"version of {name}: {a.versions.get(name, 'none')} and {b.versions.get(name, 'none')}"
     left, right = _options(a), _options(b)
-    for name in sorted(set(left) | set(right)):
+    for name in sorted(set(left) | set(right) if alike else set(left) & set(right)):
         if left.get(name) != right.get(name):
             yield f"option {name}: {left.get(name)} and {right.get(name)}"
 
@@ -165,6 +170,23 @@ def _source(record: Record) -> Mapping[str, Any]:
     return source if isinstance(source, Mapping) else {}
 
 
+def _how(record: Record) -> tuple[str, int | None]:
+    """Mode and batch; an export times single runs."""
+    return record.value.get("mode", "latency"), record.value.get("batch")
+
+
+def _picked(record: Record) -> Mapping[str, Any]:
+    """Of an export, the candidate that became the bundle."""
+    rows = record.value.get("candidates")
+    named = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    return next((row for row in named if row.get("name") == record.value.get("chosen")), {})
+
+
+def _speed(record: Record) -> object:
+    latency = _picked(record).get("latency")
+    return latency.get("speed") if isinstance(latency, Mapping) else record.value.get("speed")
+
+
 def _options(record: Record) -> Mapping[str, Any]:
-    runtime = record.value.get("runtime")
+    runtime = record.value.get("runtime") or _picked(record)
     return runtime.get("options", {}) if isinstance(runtime, Mapping) else {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..contracts import PassRecord, Tolerance
 from ..errors import DataError
+from ..measure import probe
 from ..measure.statistics import Estimate
 from ..results import (
     CandidateResult,
@@ -111,6 +112,7 @@ def _latency(item: Mapping[str, Any]) -> Latency:
         processes=item["processes"],
         screening=item["screening"],
         speedup=estimate(speedup) if speedup else None,
+        machine_speed=probe.from_json(item.get("speed")),
     )
 
 

@@ -143,3 +143,30 @@ def test_bench_says_what_changed_since_last_time(tmp_path: Path, make_bundle: Ca
     )
     found = since_last(store, kept(250e-6, 1.45, "20260105T000000"))
     assert found is not None and since_text(found) is None
+
+
+def test_bench_compares_with_what_the_export_measured(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
+    store, path = Store(tmp_path / "results"), str(make_bundle().path)
+
+    def kept(kind: str, moment: str, value: dict[str, Any]) -> str:
+        record = keep(kind, {"bundle": path, "device": {"cpu": "x"}, **value}, store=store).record
+        assert record.folder is not None
+        record.folder.rename(record.folder.with_name(f"{moment}-{kind}-{record.id}"))
+        return record.id
+
+    def latency(p50: float) -> dict[str, Any]:
+        return {"p50_s": {"value": p50, "low": 0.99 * p50, "high": 1.01 * p50}}
+
+    rows = [
+        {"name": "fast", "options": {"threads": 1}, "latency": {**latency(84e-6), **speed(1.0)}},
+        {"name": "slow", "options": {"threads": 1}, "latency": {**latency(900e-6), **speed(9.0)}},
+    ]
+    made = kept("export", "20260101T000000", {"chosen": "fast", "candidates": rows})
+    timed = {"latency": latency(125e-6), "mode": "latency", "runtime": {"options": {"threads": 1, "clock": 0}}}
+    found = since_last(store, kept("bench", "20260102T000000", {**timed, **speed(1.45)}))
+    assert found is not None and found.a.id == made
+    assert (since_text(found) or "").endswith(
+        "1.49x the time now; the machine is 1.45x slower now, by its probe, which explains it."
+    )
+    others = {**timed, "runtime": {"options": {"threads": 2}}, **speed(1.0)}
+    assert since_last(store, kept("bench", "20260103T000000", others)) is None
