@@ -66,6 +66,7 @@ def export(
     ignore_labels: bool = False,
     tolerance: Sequence[str] = (),
     inputs: Sequence[str] = (),
+    example: str | Path | None = None,
     dynamic: Sequence[str] = (),
     ranges: Sequence[str] = (),
     state: Sequence[str] = (),
@@ -100,7 +101,8 @@ def export(
         max_drop: the largest loss of the metric that is acceptable, in the metric's unit.
         ignore_labels: use the data as if they had no labels; else labels that nothing uses are refused.
         tolerance: parity bounds loosened by name: ``sqnr_db=15``, ``int8.sqnr_db=15``.
-        inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
+        inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs; ``NAME=VALUE`` its value.
+        example: an ``.npz`` of example inputs, as the model takes them, in place of made-up ones.
         dynamic: ``NAME:AXIS`` for each free dimension.
         ranges: ``DIM=MIN..OPT..MAX``, the sizes of a free dimension, for engines that plan for them.
         state: ``OUT=IN`` for each output that is an input of the next run; ``none``: nothing is looked for. Obvious
@@ -167,7 +169,7 @@ def export(
         offered = _choose_candidates(profile, candidates, site.arch)
         refuse_missing(profile.name, offered, site.is_here)
         with stages.stage("load the model"):
-            model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+            model = load_source(source, inputs=inputs, dynamic=dynamic, task=task, example=example)
             settle(model, state)
         destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
         refuse_output(destination, overwrite)

@@ -68,6 +68,7 @@ def inspect(
     target: str | Path | None = None,
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
+    example: str | Path | None = None,
     ranges: Sequence[str] = (),
     task: str | None = None,
     progress: Progress | None = None,
@@ -79,6 +80,7 @@ def inspect(
         target: whose engines to ask, by name or by the path of its TOML file.
         inputs: ``NAME:DTYPE:1x3x224x224`` where the source does not tell its example inputs.
         dynamic: ``NAME:AXIS`` for each free dimension.
+        example: an ``.npz`` of example inputs, as the model takes them.
         ranges: ``DIM=MIN..OPT..MAX``, the sizes of a free dimension, for engines that plan for them.
         task: the Hugging Face task, where the directory does not tell.
         progress: where to say how far it is.
@@ -101,7 +103,7 @@ def inspect(
     profile = load_target(target) if target is not None else None
     specs = profile.passes if profile else tuple(map(PassSpec, CLEAN_UP))
     with progress.stage("load the model"):
-        model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+        model = load_source(source, inputs=inputs, dynamic=dynamic, task=task, example=example)
     dimensions = parse_ranges(ranges, model.example_dims())
     with progress.stage("export to ONNX"):
         graph = to_graph(model, profile.export.opset if profile else DEFAULT_OPSET)

@@ -47,6 +47,9 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
     help="Loosen a parity bound by name: sqnr_db=15, or int8.sqnr_db=15 for one precision. Repeat for several.",
 )
 @input_options
+@click.option(
+    "--example", metavar="FILE.npz", help="Example inputs, as the model takes them, in place of made-up ones."
+)
 @range_option
 @state_options
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")

@@ -19,6 +19,9 @@ edgekit inspect build.edgekit
 @click.argument("source")
 @target_option(required=False)
 @input_options
+@click.option(
+    "--example", metavar="FILE.npz", help="Example inputs, as the model takes them, in place of made-up ones."
+)
 @range_option
 @click.option("--task", metavar="T", help="The Hugging Face task, where the folder does not tell.")
 def command(
@@ -27,6 +30,7 @@ def command(
     target: str | None,
     inputs: tuple[str, ...],
     dynamic: tuple[str, ...],
+    example: str | None,
     ranges: tuple[str, ...],
     task: str | None,
 ) -> None:
@@ -45,6 +49,7 @@ def command(
         target=target,
         inputs=inputs,
         dynamic=dynamic,
+        example=example,
         ranges=ranges,
         task=task,
         progress=console.progress,

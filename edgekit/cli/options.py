@@ -114,7 +114,7 @@ def input_options(function: Function) -> Function:
             "inputs",
             multiple=True,
             metavar="NAME:DTYPE:SHAPE",
-            help="An input, e.g. x:float32:1x3x224x224. Repeat for several.",
+            help="An input, e.g. x:float32:1x3x224x224, or its value: sr=16000. Repeat for several.",
         ),
     ):
         option(function)

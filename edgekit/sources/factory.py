@@ -68,7 +68,7 @@ def _from_made(
         free=free,
         converted=prepared.converted,
         notes=notes,
-        made=[parse_input(text).name for text in inputs],
+        made=[flag.name for flag in map(parse_input, inputs) if flag.value is None],
     )
 
 

@@ -1,4 +1,4 @@
-"""What a person writes to describe inputs: ``--input NAME:DTYPE:1x3x224x224`` and ``--dynamic NAME:AXIS[=DIM]``."""
+"""What a person writes to describe inputs: ``--input NAME:DTYPE:1x3x224x224`` or ``NAME=VALUE``, ``--dynamic``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _DIM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DEFAULT_SIZE = 32  # of a free dimension that was given no example size
 BATCH_NAMES = ("batch", "batch_size", "n", "N", "b", "B")
 _FORM = (
-    "Write it as NAME:DTYPE:SHAPE (with commas where a name holds an x: 1,max_len), for example: "
-    "--input image:float32:1x3x224x224 or --input ids:int64:1xseq"
+    "Write it as NAME:DTYPE:SHAPE (with commas where a name holds an x: 1,max_len), or its value as NAME=VALUE, for "
+    "example: --input image:float32:1x3x224x224, --input ids:int64:1xseq or --input sr=16000"
 )
+_VALUE = re.compile(r"(?P<name>[^:=]+)=(?P<value>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,12 @@ class InputFlag:
     shape: tuple[int, ...]
     free: dict[int, str]
     given: frozenset[int] = frozenset()  # axes whose size was written; the others' is a guess
+    value: float | None = None  # of every element, where it was written: ``sr=16000``
 
     def make(self) -> Array:
         """An example array, the same on every call: normal floats; integers 0 or 1, which every vocabulary holds."""
+        if self.value is not None:
+            return np.full(self.shape, self.value).astype(self.dtype)
         rng = np.random.default_rng(zlib.crc32(self.name.encode()))
         if self.dtype == "bool":
             return np.ones(self.shape, bool)
@@ -57,14 +61,18 @@ class FreeAxis:
 
 
 def parse_input(text: str) -> InputFlag:
-    """Read one ``--input`` flag: ``ids:int64:1xseq``, ``x:float32:scalar``, ``x:float32:batch=4x3x64x64``.
+    """Read one ``--input`` flag: ``ids:int64:1xseq``, ``x:float32:scalar``, ``x:float32:batch=4x3x64``, ``sr=16000``.
 
     A name makes a dimension free; ``name=64`` also says its size in the example. Where a name holds an ``x``, commas
-    separate: ``ids:int64:1,max_len``.
+    separate: ``ids:int64:1,max_len``. A value alone is a scalar, int64 or float32 as it is written; a file that knows
+    better says so.
 
     Raises:
         UsageError: it has not that form, or the dtype is not known.
     """
+    if found := _VALUE.fullmatch(text):
+        whole = found["value"].lstrip("+-").isdigit()
+        return InputFlag(found["name"], "int64" if whole else "float32", (), {}, value=float(found["value"]))
     parts = text.rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
         raise UsageError(f"--input '{text}' does not have the form NAME:DTYPE:SHAPE", fix=_FORM)

@@ -7,11 +7,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SourceError, suggestion
+from ..contracts import Array
+from ..errors import SourceError, UsageError, suggestion
+from .flags import flag_for
 from .source import Source
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ def load_source(
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
     task: str | None = None,
+    example: str | Path | None = None,
 ) -> Source:
     """Load the model that ``spec`` names.
 
@@ -34,15 +38,19 @@ def load_source(
         spec: ``file.py:factory``, ``package.module:factory`` (either with ``?key=value&…``), a ``.pt2`` or ``.onnx``
             file, a Hugging Face directory or id; from Python also a module, or (module, example inputs).
         inputs: ``NAME:DTYPE:1x3x224x224`` for each input, where the source does not bring examples. A dimension
-            written as a name (``1xseq``, ``1xseq=128``) is free.
+            written as a name (``1xseq``, ``1xseq=128``) is free. ``NAME=VALUE`` gives an input's value.
         dynamic: ``NAME:AXIS`` or ``NAME:AXIS=DIM`` for each free dimension. Two with one DIM share it.
         task: the Hugging Face task (``feature-extraction``), where the model's own is not wanted.
+        example: an ``.npz`` of example inputs, as the model takes them, in place of made-up ones or the source's own;
+            of an ``.onnx`` file it may hold some of the inputs.
 
     Raises:
         SourceError: it cannot be loaded or called; says why and what to do.
         UsageError: ``inputs`` or ``dynamic`` is malformed or does not fit.
         EngineError: a package that this kind of source needs is not installed.
     """
+    if example is not None:
+        return _with_example(spec, _arrays(Path(example)), inputs, dynamic, task)
     if not isinstance(spec, (str, Path)):
         from . import factory
 
@@ -50,8 +58,6 @@ def load_source(
     text = str(spec)
     path = Path(text.partition("?")[0])
     if task is not None and not (path.is_dir() or _looks_like_hub_id(text)):
-        from ..errors import UsageError
-
         raise UsageError(f"--task is for Hugging Face models, and '{text}' is not one")
     if path.suffix in _PICKLES or _is_torchscript(path):
         raise _refuse_pickle(text, path)
@@ -76,6 +82,40 @@ def load_source(
 
         return huggingface.load(text, None, inputs, dynamic, task)
     raise _unknown(text, path)
+
+
+def _with_example(
+    spec: Any, arrays: dict[str, Array], inputs: Sequence[str], dynamic: Sequence[str], task: str | None
+) -> Source:
+    """See `load_source`: an ONNX file fills in what is missing; elsewhere the arrays are all of the inputs."""
+    if isinstance(spec, (str, Path)) and Path(str(spec)).suffix == ".onnx":
+        from . import onnx_file
+
+        return onnx_file.load(str(spec), _existing(Path(spec)), inputs, dynamic, arrays)
+    described = [flag_for(name, array).removeprefix("--input ") for name, array in arrays.items()]
+    program = isinstance(spec, (str, Path)) and Path(str(spec).partition("?")[0]).suffix == ".pt2"
+    source = load_source(spec, inputs=inputs if program else [*inputs, *described], dynamic=dynamic, task=task)
+    wanted = [item.name for item in source.inputs if item.name not in {pair.input for pair in source.state}]
+    if sorted(arrays) != sorted(wanted):
+        raise UsageError(f"--example must hold {', '.join(wanted)}, got {', '.join(arrays)}")
+    source.use_example({**source.example, **arrays})
+    return source
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an ``.npz`` by name; pickles are refused."""
+    import numpy as np
+
+    try:
+        file = np.load(_existing(path), allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise UsageError(f"--example {path} is one array", fix="Save it by name: np.savez(path, input=array).")
+        with file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"--example {path} is not an .npz of arrays: {error}", fix="Make it with np.savez(path, input=array)."
+        ) from error
 
 
 def _existing(path: Path) -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..contracts import Array, TensorSpec
+from ..contracts import Array, TensorSpec, describe
 from ..errors import SourceError, UsageError, suggestion
 from .flags import BATCH_NAMES, FreeAxis, InputFlag, check_sizes, parse_dynamic, parse_input
 from .quantized import quantized_form
@@ -19,11 +20,18 @@ _DEFAULT_SIZE = 32
 _NAMELESS = ("", "?", "none", "unk", "unknown", "dynamic", "-")
 
 
-def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -> Source:
+def load(
+    spec: str,
+    path: Path,
+    inputs: Sequence[str],
+    dynamic: Sequence[str],
+    example: Mapping[str, Array] = MappingProxyType({}),
+) -> Source:
     """Open ``path``.
 
-    ``inputs`` may fix a dimension that the file leaves free (``x:float32:1x3x64x64``), or give it an example size
-    (``x:float32:batchx3xh=64xw=64``); ``dynamic`` may name one that the file leaves unnamed.
+    ``inputs`` may fix a dimension that the file leaves free (``x:float32:1x3x64x64``), give it an example size
+    (``x:float32:batchx3xh=64xw=64``), or give the value of an input (``sr=16000``); ``dynamic`` may name one that the
+    file leaves unnamed. ``example``: arrays for some inputs, as the model takes them.
 
     Raises:
         SourceError: the file is damaged, fails onnx's checker, or has data outside its folder.
@@ -42,15 +50,17 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
                 f"--input '{name}': {spec} has no such input", fix=suggestion(name, [s.name for s in specs])
             )
     fixed: dict[str, int] = {}
+    numbers = {name: flag.value for name, flag in flags.items() if flag.value is not None}
+    flags = {name: flag for name, flag in flags.items() if flag.value is None}
     specs = [_apply(item, flags.get(item.name), fixed) for item in specs]
     specs = [
         TensorSpec(s.name, s.dtype, tuple(fixed.get(d, d) if isinstance(d, str) else d for d in s.shape)) for s in specs
     ]
     axes = [parse_dynamic(text, [(s.name, len(s.shape)) for s in specs], {}) for text in dynamic]
     specs = [_rename(item, axes) for item in specs]
-    sized = _sizes_given(specs, flags)
+    sized = {**_sizes_given(specs, flags), **_sizes_of(spec, specs, example)}
     sizes = {**_guessed_sizes(specs), **sized}
-    example = {item.name: _example(item, sizes) for item in specs}
+    arrays = {item.name: _example(item, sizes, numbers.get(item.name), example.get(item.name)) for item in specs}
     quantized = quantized_form(model)
     floats = sum(tensor.size for tensor in _tensors(model) if tensor.dtype.is_floating_point())
     return Source(
@@ -60,11 +70,11 @@ def load(spec: str, path: Path, inputs: Sequence[str], dynamic: Sequence[str]) -
         description=_description(model),
         inputs=tuple(specs),
         outputs=tuple(_output(spec, value, fixed) for value in graph.outputs),
-        example=example,
+        example=arrays,
         parameters=quantized.parameters if quantized else floats,
         quantized=quantized,
         path=path,
-        made=frozenset(example),
+        made=frozenset(arrays) - numbers.keys() - example.keys(),
         guessed=frozenset(_free(specs)) - sized.keys(),
         notes=tuple(f"dimension '{dim}' was fixed at {size} by --input" for dim, size in fixed.items()),
     )
@@ -237,11 +247,41 @@ def _guessed_sizes(specs: Sequence[TensorSpec]) -> dict[str, int]:
     return {dim: 1 if dim in first or dim in BATCH_NAMES else _DEFAULT_SIZE for dim in _free(specs)}
 
 
-def _example(item: TensorSpec, by_name: Mapping[str, int]) -> Array:
+def _sizes_of(spec: str, specs: Sequence[TensorSpec], example: Mapping[str, Array]) -> dict[str, int]:
+    """Free dimension → its size in the arrays of ``--example``.
+
+    Raises:
+        UsageError: one is of no input, or does not fit the file.
+        SourceError: two give one dimension different sizes.
+    """
+    known = {item.name: item for item in specs}
+    for name, array in example.items():
+        if name not in known:
+            raise UsageError(f"--example: {spec} has no input '{name}'", fix=suggestion(name, list(known)))
+        item = known[name]
+        fits = len(array.shape) == len(item.shape) and all(
+            isinstance(want, str) or want == got for want, got in zip(item.shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype.name != item.dtype:
+            raise UsageError(f"--example: input '{name}' must be {item}, got {describe(array)}")
+    free = [
+        FreeAxis(item.name, axis, dim, True)
+        for item in specs
+        if item.name in example
+        for axis, dim in enumerate(item.shape)
+        if isinstance(dim, str)
+    ]
+    check_sizes(free, dict(example))
+    return {axis.dim: example[axis.input].shape[axis.axis] for axis in free}
+
+
+def _example(item: TensorSpec, by_name: Mapping[str, int], value: float | None, given: Array | None) -> Array:
+    if given is not None:
+        return given
     sizes = tuple(by_name[size] if isinstance(size, str) else size for size in item.shape)
     if item.dtype == "string":
         return np.full(sizes, "a", dtype=object)
-    return InputFlag(item.name, item.dtype, sizes, {}).make()
+    return InputFlag(item.name, item.dtype, sizes, {}, value=value).make()
 
 
 def _output(spec: str, value: ir.Value, fixed: dict[str, int]) -> TensorSpec:

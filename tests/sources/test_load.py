@@ -545,7 +545,7 @@ def test_json_holds_no_weights_and_no_example(net: Path) -> None:
     table = json.loads(json.dumps(load_source("net.py:build").to_json()))
     assert table["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 3, 8, 8]}]
     facts = {"spec", "kind", "name", "description", "parameters", "inputs", "outputs", "notes"}
-    assert set(table) == facts | {"made_up", "state", "state_found"}
+    assert set(table) == facts | {"made_up", "precision", "quantized", "state", "state_found"}
 
 
 def test_importing_edgekit_source_does_not_import_torch() -> None:
