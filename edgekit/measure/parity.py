@@ -127,8 +127,9 @@ class Parity:
         shares = [item.differ for item in self.outputs.values() if item.differ is not None]
         if len(shares) == len(self.outputs):
             return f"{_percent(max(shares))} of the integers differ"
-        parts = [item for item in self.outputs.values() if item.part is not None]
-        return f"SQNR {_decibels(self.sqnr_db)}" + (f", worst part {_decibels(self.part_db)}" if parts else "")
+        parts = [item.part.sqnr_db for item in self.outputs.values() if item.part is not None]
+        worst = min(parts, default=math.inf)  # ∞: within float32's own rounding
+        return f"SQNR {_decibels(self.sqnr_db)}" + (f", worst part {_decibels(worst)}" if worst < math.inf else "")
 
     @property
     def failures(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -207,3 +208,16 @@ def test_json_and_back() -> None:
     parity = meter.result()
     assert Parity.from_json(parity.to_json()) == parity
     assert parity.worst is not None and parity.worst.name == "y" and parity.part_db < parity.sqnr_db
+
+
+def test_what_a_self_test_says() -> None:
+    def told(want: np.ndarray, got: np.ndarray) -> str:
+        meter = ParityMeter()
+        meter.add({"y": want}, {"y": got})
+        return meter.result().told()
+
+    large, whole = random(1, 4, 100) + 1e3, np.arange(100)[None]
+    assert told(large, large) == "all equal"
+    assert told(large, np.nextafter(large, np.float32(np.inf))).count("dB") == 1  # rounding alone: no part is worse
+    assert re.fullmatch(r"SQNR [\d.]+ dB, worst part [\d.]+ dB", told(large, large + random(1, 4, 100, seed=1) / 10))
+    assert told(whole, np.where(whole == 3, 4, whole)) == "1 % of the integers differ"
