@@ -76,7 +76,7 @@ def test_even_noise_is_the_same_for_the_worst_part_and_the_whole(size: float, se
     got = [one + size * other for one, other in zip(want, random(16, 1, 10, 20, seed=seed ^ 1), strict=True)]
     found = compare(want, got)
     assert found.part is not None
-    assert found.part.sqnr_db == pytest.approx(-20 * math.log10(size), abs=2.5)
+    assert found.part.sqnr_db == pytest.approx(-20 * math.log10(size), abs=4)  # the worst of 20 parts of 160 values
     assert found.part.sqnr_db <= found.sqnr_db + 0.1
 
 
