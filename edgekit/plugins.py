@@ -43,6 +43,7 @@ def load(kind: Kind, name: str) -> Any:
     Raises:
         UsageError: there is no such plug-in (with the nearest name).
         EngineError: its module raises when it is imported.
+        ModuleNotFoundError: it is edgekit's own, and needs a package of an extra that is not installed.
     """
     found = _found(kind)
     if name not in found:
@@ -52,6 +53,8 @@ def load(kind: Kind, name: str) -> Any:
     except EdgekitError:
         raise
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and found[name].origin.startswith("edgekit "):
+            raise  # an extra that is not installed: whoever asked knows which
         raise EngineError(
             f"{_SINGULAR[kind]} '{name}' of {found[name].origin} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
