@@ -23,6 +23,7 @@ def test_every_error_has_a_documented_exit_code() -> None:
         "EdgekitError": 1,
         "UsageError": 2,
         "OutputError": 2,
+        "TakenError": 2,
         "SourceError": 3,
         "DataError": 3,
         "ParityError": 4,

@@ -109,7 +109,7 @@ def _arrays(path: Path) -> dict[str, Array]:
     try:
         file = np.load(_existing(path), allow_pickle=False)
         if isinstance(file, np.ndarray):
-            raise UsageError(f"--example {path} is one array", fix="Save it by name: np.savez(path, input=array).")
+            raise UsageError(f"--example {path} is one array", fix="Save it by name: np.savez(path, input=array)")
         with file:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
