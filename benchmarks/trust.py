@@ -28,11 +28,8 @@ CASES: dict[str, Callable[[Side], Outcome]] = {
         parts.detector, net="coordinates", target="cpu-onnxruntime", candidate=INT8
     ),
     "scores beside boxes: coordinates, jetson": partial(parts.detector, net="coordinates", target="jetson"),
-    "scores beside boxes: YOLO head, cpu-onnxruntime": partial(
-        parts.detector, net="mixed", target="cpu-onnxruntime", candidate=INT8
-    ),
     "scores beside boxes: YOLO head, mobile-npu": partial(parts.detector, net="mixed", target="mobile-npu"),
-    "regression with an offset": parts.offset,
+    "regression with an offset, mobile-npu": parts.offset,
     "argmax inside": parts.class_numbers,
     "calibration: outlier": partial(evidence.calibration, fault="outlier"),
     "calibration: zeros": partial(evidence.calibration, fault="zeros"),

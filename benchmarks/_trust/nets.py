@@ -56,7 +56,7 @@ class Segmenter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 12, 3, 1, 1), nn.ReLU(), nn.Conv2d(12, 6, 1))
+        self.body = nn.Conv2d(3, 6, 5, 1, 2)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.body(image).argmax(1)
@@ -110,11 +110,11 @@ def segmenter() -> Made:
 
 
 def pressure() -> Made:
-    """A regression of 98,000 ± some hundreds: the offset hides the signal."""
+    """A regression of 40,000 ± some tens: the offset hides the signal."""
     net = seeded(lambda: nn.Sequential(nn.Linear(12, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 1)))
     with torch.no_grad():
-        net[4].weight.mul_(2000)
-        net[4].bias.fill_(98_000)
+        net[4].weight.mul_(250)
+        net[4].bias.fill_(40_000)
     return net, torch.randn(1, 12)
 
 

@@ -49,19 +49,13 @@ def offset(side: Side) -> Outcome:
     """r² is what a regression is worth; a constant answer has 0."""
     draw = np.random.default_rng(3)
     np.savez(side.folder / "data.npz", input=draw.standard_normal((200, 1, 12)).astype(np.float32))
-    done = side.export(
-        "nets.py:pressure",
-        "cpu-onnxruntime",
-        "pressure",
-        "--data",
-        "data.npz",
-        "--candidate",
-        "onnxruntime int8 static",
-    )
+    done = side.export("nets.py:pressure", "mobile-npu", "pressure", "--data", "data.npz")
     if done.code:
         return Outcome(f"refused, {done.said}", not done.broke)
     samples = [{"input": item} for item in draw.standard_normal((300, 1, 12)).astype(np.float32)]
-    got = np.concatenate([item[0] for item in side.answers("pressure.edgekit", samples)]).astype(np.float64)
+    got = np.concatenate([item[0] for item in graph_answers(side.folder / "pressure.edgekit", samples)]).astype(
+        np.float64
+    )
     with torch.no_grad():
         truth = nets.pressure()[0](torch.from_numpy(np.concatenate([i["input"] for i in samples]))).numpy()
     r2 = 1 - ((got - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
