@@ -1,4 +1,4 @@
-"""What to do where no candidate is accurate enough: computed from the bound that the closest one missed."""
+"""What to do where no candidate is accurate enough: computed from the bounds that the closest one missed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def advice(closest: Assessed, observed: Observed | None) -> str:
     if loosened is None:
         ways.append("No bound excuses this: mend what is named first")
     else:
-        ways.append(f"Accept what '{closest.candidate.name}' reaches: --tolerance {precision}.{loosened}")
+        bounds = " ".join(f"--tolerance {precision}.{bound}" for bound in loosened)
+        ways.append(f"Accept what '{closest.candidate.name}' reaches: {bounds}")
     return _either(ways)
 
 
@@ -45,18 +46,22 @@ def _better_data(observed: Observed | None) -> list[str]:
     return []
 
 
-def _loosened(parity: ParityReport) -> str | None:
-    """``sqnr_db=17``: the first bound that was missed, as far as what was reached; None: no number was missed."""
-    bound = parity.tolerance
-    if bound.sqnr_db is not None and parity.sqnr_db < bound.sqnr_db:
-        return f"sqnr_db={math.floor(parity.sqnr_db)}" if parity.sqnr_db >= 1 else None
-    if bound.part_db is not None and parity.part_db < bound.part_db:
-        return f"part_db={math.floor(parity.part_db)}" if parity.part_db >= 1 else None
-    if bound.rel_l2 is not None and parity.rel_l2 > bound.rel_l2:
-        return f"rel_l2={_up(parity.rel_l2)}" if math.isfinite(parity.rel_l2) else None
-    if bound.max_abs is not None and parity.max_abs > bound.max_abs:
-        return f"max_abs={_up(parity.max_abs)}" if math.isfinite(parity.max_abs) else None
-    return None
+def _loosened(parity: ParityReport) -> list[str] | None:
+    """``sqnr_db=17`` for each bound that was missed, as far as what was reached; None: one that no number excuses."""
+    bound, found = parity.tolerance, list[str]()
+    for name, reached in (("sqnr_db", parity.sqnr_db), ("part_db", parity.part_db)):
+        least = getattr(bound, name)
+        if least is not None and reached < least:
+            if reached < 1:  # no signal is left there
+                return None
+            found.append(f"{name}={math.floor(reached)}")
+    for name, reached in (("rel_l2", parity.rel_l2), ("max_abs", parity.max_abs)):
+        most = getattr(bound, name)
+        if most is not None and reached > most:
+            if not math.isfinite(reached):
+                return None
+            found.append(f"{name}={_up(reached)}")
+    return found or None
 
 
 def _up(value: float) -> str:

@@ -57,7 +57,7 @@ def load(
         TensorSpec(s.name, s.dtype, tuple(fixed.get(d, d) if isinstance(d, str) else d for d in s.shape)) for s in specs
     ]
     axes = [parse_dynamic(text, [(s.name, len(s.shape)) for s in specs], {}) for text in dynamic]
-    specs = [_rename(item, axes) for item in specs]
+    specs = [_rename(item, axes, given=item.name in flags and bool(fixed)) for item in specs]
     sized = {**_sizes_given(specs, flags), **_sizes_of(spec, specs, example)}
     sizes = {**_guessed_sizes(specs), **sized}
     arrays = {item.name: _example(item, sizes, numbers.get(item.name), example.get(item.name)) for item in specs}
@@ -204,12 +204,18 @@ def _apply(item: TensorSpec, flag: InputFlag | None, fixed: dict[str, int]) -> T
     return item
 
 
-def _rename(item: TensorSpec, axes: Sequence[FreeAxis]) -> TensorSpec:
+def _rename(item: TensorSpec, axes: Sequence[FreeAxis], *, given: bool) -> TensorSpec:
+    """``item`` with the names of ``--dynamic``. ``given``: sizes of it may be those of ``--input``, not the file's."""
     shape = list(item.shape)
     for axis in axes:
         if axis.input != item.name:
             continue
         if isinstance(shape[axis.axis], int):
+            if given:
+                raise UsageError(
+                    f"--dynamic {item.name}:{axis.axis}: --input gives this dimension the size {shape[axis.axis]}",
+                    fix=f"Where the file leaves it free, name it there: {axis.dim}={shape[axis.axis]}",
+                )
             raise UsageError(
                 f"--dynamic {item.name}:{axis.axis}: the file has fixed this dimension at {shape[axis.axis]}",
                 fix="Free it where the file is made, at export.",

@@ -41,6 +41,14 @@ def missed(precision: str, tolerance: Tolerance, calibrated: bool = True, **pari
             missed("int8", Tolerance(sqnr_db=15.0, part_db=8.0), part_db=4.6),
             "Accept what 'it' reaches: --tolerance int8.part_db=4",
         ),
+        (
+            missed("int8", Tolerance(sqnr_db=20.0, part_db=8.0), part_db=4.6),
+            "Accept what 'it' reaches: --tolerance int8.sqnr_db=17 --tolerance int8.part_db=4",
+        ),
+        (
+            missed("int8", Tolerance(sqnr_db=20.0, part_db=8.0), part_db=-18.8),
+            "No bound excuses this: mend what is named first",
+        ),
         (missed("int8", Tolerance(sqnr_db=20.0), sqnr_db=-3.0), "No bound excuses this: mend what is named first"),
         (
             missed("fp32", Tolerance(rel_l2=1e-3), rel_l2=0.0123, sqnr_db=38.2),

@@ -93,3 +93,8 @@ def test_a_factory_takes_arrays_in_place_of_its_own(tmp_path: Path) -> None:
     assert source.made_up is None
     with pytest.raises(UsageError, match="has no argument 'x'"):
         load_source((torch.nn.Linear(8, 2), torch.zeros(1, 8)), example=saved(tmp_path, x=np.zeros((1, 8), np.float32)))
+
+
+def test_a_dimension_that_input_fixes_is_not_the_files_fault(file: Path) -> None:
+    with pytest.raises(UsageError, match=r"--input gives this dimension the size 2\. .*name it there: batch=2"):
+        load_source(file, inputs=["x:float32:2x5"], dynamic=["x:0"])
