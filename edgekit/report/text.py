@@ -230,7 +230,7 @@ def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
             units.ratio_interval(item.latency.speedup) if item.latency and item.latency.speedup else "",
             units.metric(item.metric.name, item.metric.value) if item.metric else "",
             accuracy_text(item.parity) if item.parity else "",
-            _worst_part(item.parity) if item.parity else "",
+            worst_part(item.parity) if item.parity else "",
             units.decibels(item.rollout.sqnr_db) if item.rollout else "",
         ]
         for index, item in enumerate(result.candidates)
@@ -242,7 +242,7 @@ def _cells(result: ExportResult, compact: bool) -> list[list[str]]:
     return [[title if any(row[i] for row in rows) else "" for i, title in enumerate(titles)], *rows]
 
 
-def _worst_part(parity: ParityReport) -> str:
+def worst_part(parity: ParityReport) -> str:
     """In decibels; "" where no output's parts were told apart."""
     return units.decibels(parity.part_db) if any(row.get("part") is not None for row in parity.outputs.values()) else ""
 

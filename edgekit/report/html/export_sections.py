@@ -11,7 +11,7 @@ from ...measure.statistics import Samples
 from ...results import CandidateResult, ExportResult, Latency
 from ...results_store.exports import export_result
 from ..stream import rollout_line, state_line
-from ..text import calibration_line, memory_text, parity_line, reference_line, source_line
+from ..text import accuracy_text, calibration_line, memory_text, parity_line, reference_line, source_line, worst_part
 from . import figures
 from .markup import Child, Markup, el, facts, table
 
@@ -55,10 +55,11 @@ def sections(
 
 def _candidates(result: ExportResult) -> Markup:
     metric = _metric_title(result)
-    titles = ["candidate", "threads", "nodes", "size", "p50", "vs fp32", metric or "metric", "SQNR", "stream", "remark"]
+    told = ["threads", "nodes", "size", "p50", "vs fp32", metric or "metric", "SQNR", "worst part", "stream"]
+    titles = ["candidate", *told, "remark"]
     rows = [_row(item, item.name == result.chosen) for item in result.candidates]
     mark = next(number for number, item in enumerate(result.candidates) if item.name == result.chosen)
-    return table("Every way to ship the model that was tried", titles, rows, numeric=range(1, 9), mark=mark)
+    return table("Every way to ship the model that was tried", titles, rows, numeric=range(1, 1 + len(told)), mark=mark)
 
 
 def _row(item: CandidateResult, picked: bool) -> list[Child]:
@@ -72,7 +73,8 @@ def _row(item: CandidateResult, picked: bool) -> list[Child]:
         ("~" if latency.screening else "") + units.interval(latency.p50_s) if latency else "",
         units.ratio_interval(latency.speedup) if latency and latency.speedup else "",
         units.metric(item.metric.name, item.metric.value) if item.metric else "",
-        units.decibels(item.parity.sqnr_db) if item.parity else "",
+        accuracy_text(item.parity) if item.parity else "",
+        worst_part(item.parity) if item.parity else "",
         units.decibels(item.rollout.sqnr_db) if item.rollout else "",
         el("strong", "◀ picked", f"; {remark}" if remark else None) if picked else remark,
     ]
