@@ -210,7 +210,7 @@ class RuntimeConformance:
         """
         case, pairs = runtime_case, _fitting(runtime_case)
         if not pairs:
-            pytest.skip("no output of this model could be its input")
+            return  # no output of this model could be its input: there is no state that could be mixed up
         session = case.open(threads=1)
         first = {pair.input: case.feeds[pair.input] for pair in pairs}
         frames = [
