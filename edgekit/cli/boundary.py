@@ -16,7 +16,7 @@ import click
 
 from ..errors import EdgekitError, OutputError, UsageError, suggestion
 from .stop_signals import STOPPED, StopSignals, Terminated
-from .streams import give_up
+from .streams import give_up, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,8 @@ def _flush_result() -> None:
     Raises:
         OutputError: it cannot be written (a full disk).
     """
-    try:
+    with writing(sys.stdout):
         sys.stdout.flush()
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        give_up(sys.stdout)
-        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def failure_of(error: BaseException) -> Failure:

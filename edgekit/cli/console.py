@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import OutputError
-from .streams import PLAIN, give_up
+from .streams import PLAIN, writing
 
 if TYPE_CHECKING:
     from ..measure.statistics import Samples
@@ -76,14 +75,9 @@ class Console:
         from ..plain import to_json
 
         shown = to_json(value) if self.json else text()
-        try:
+        with writing(self.out):
             self.out.write(shown + "\n")
             self.out.flush()
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            give_up(self.out)
-            raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
     def hint(self, text: str) -> None:
         """Say on stderr what a person may want to know; not with ``-q`` or ``--json``."""

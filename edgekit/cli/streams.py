@@ -7,7 +7,10 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import TextIO
+
+from ..errors import OutputError
 
 PLAIN = "edgekit-plain"
 """The error handler of what edgekit prints: see `_in_plain_words`."""
@@ -58,6 +61,22 @@ def give_up(stream: TextIO | None) -> None:
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, stream.fileno())
             os.close(nothing)
+
+
+@contextlib.contextmanager
+def writing(stream: TextIO) -> Iterator[None]:
+    """Around what writes the result.
+
+    Raises:
+        OutputError: it cannot be written (a full disk).
+    """
+    try:
+        yield
+    except BrokenPipeError:  # whoever read it has seen enough
+        raise
+    except OSError as error:
+        give_up(stream)
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def _in_plain_words(error: UnicodeError) -> tuple[str | bytes, int]:
