@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from edgekit.bundle import Bundle, EngineUse, Manifest, write_bundle
 from edgekit.contracts import Artifact, PassRecord, TensorSpec, Tolerance
@@ -20,6 +21,12 @@ from edgekit.runtimes._onnxruntime_web.package import Package
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 collect_ignore = ["third_party"]  # packages of their own: tests/packaging/test_third_party.py installs them
 IN_CI = os.environ.get("CI") == "true"
+
+# The same examples for everybody: a change is judged by what it changes. `--hypothesis-profile wide` looks for new
+# ones, and what it finds is mended before it can stop somebody else.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("wide", derandomize=False, deadline=None)
+settings.load_profile("same")
 
 
 def pytest_configure() -> None:

@@ -28,13 +28,17 @@ TAIL = 0.25
 """The share of the steps, the last ones, that must hold the tolerance by themselves: an error that grows is seen there
 before the mean over all steps shows it."""
 
+RESOLUTION = 2.0**-23
+"""Of float32, relative."""
+
 
 @dataclass
 class _Output:
     varied: bool  # whether the steps have frames of their own
     errors: list[float] = field(default_factory=list)  # ‖y_t − r_t‖², a step each
     energy: float = 0.0  # Σ_t ‖r_t‖²
-    total: float = 0.0  # Σ_t Σ r_t
+    mean: float = 0.0  # r̄ of the steps so far
+    varying: float = 0.0  # Σ_t ‖r_t − r̄‖²
     size: int = 0
     exact: bool = False
 
@@ -51,8 +55,17 @@ class _Output:
             reference = np.where(finite, reference, 0.0)
         self.errors.append(float(np.sum(error * error)))
         self.energy += float(np.sum(reference * reference))
-        self.total += float(np.sum(reference))
-        self.size += reference.size
+        if reference.size:
+            self._merge(float(np.mean(reference)), reference)
+
+    def _merge(self, mean: float, reference: Array) -> None:
+        """Chan, Golub and LeVeque 1979: the mean and the sum of squares around it of two sets from those of each. The
+        difference of two large sums would lose a small signal on a large offset.
+        """
+        apart, total = mean - self.mean, self.size + reference.size
+        self.varying += float(np.sum((reference - mean) ** 2)) + apart * apart * self.size * reference.size / total
+        self.mean += apart * reference.size / total
+        self.size = total
 
     @property
     def signal(self) -> float:
@@ -60,9 +73,8 @@ class _Output:
         steps = len(self.errors)
         if self.exact or not self.varied or not self.size:
             return self.energy / steps
-        varying = self.energy - self.total * self.total / self.size
-        # What is left of a difference of large sums is rounding, and no signal.
-        return (varying if varying > 1e-9 * self.energy else self.energy) / steps
+        # What varies by less than float32 resolves is rounding, and no signal.
+        return (self.varying if self.varying > RESOLUTION**2 * self.energy else self.energy) / steps
 
     def decibels(self, noise: float) -> float:
         """``signal`` over ``noise``."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.accuracy import rollout
-from edgekit.accuracy.drift import DriftMeter
+from edgekit.accuracy.drift import RESOLUTION, DriftMeter
 from edgekit.accuracy.expected import ReferenceRun
 from edgekit.accuracy.reference import Reference
 from edgekit.accuracy.rollout import Rolled
@@ -40,9 +40,10 @@ def test_the_formula(steps: int, size: int, seed: int, offset: float) -> None:
     got = (want + random.normal(size=want.shape) * 0.1).astype(np.float32)
     found = compared(want, got)
     r, y = want.astype(np.float64), got.astype(np.float64)
-    signal = ((r - r.mean()) ** 2).sum() / steps
+    varying, energy = ((r - r.mean()) ** 2).sum(), (r**2).sum()
+    signal = (varying if varying > RESOLUTION**2 * energy else energy) / steps
     each = [10 * math.log10(signal / e) for e in ((y - r) ** 2).sum(1)]
-    np.testing.assert_allclose(found.steps_db, each, atol=0.05)
+    np.testing.assert_allclose(found.steps_db, each, atol=1e-6)
     assert (found.first_db, found.last_db, found.worst_db) == (
         found.steps_db[0],
         found.steps_db[-1],
@@ -50,7 +51,13 @@ def test_the_formula(steps: int, size: int, seed: int, offset: float) -> None:
     )
     assert found.steps_db[found.worst_step - 1] == found.worst_db
     tail = max(1, round(steps / 4))
-    assert abs(found.tail_db - 10 * math.log10(signal / ((y - r)[-tail:] ** 2).sum(1).mean())) < 0.05
+    assert abs(found.tail_db - 10 * math.log10(signal / ((y - r)[-tail:] ** 2).sum(1).mean())) < 1e-6
+
+
+def test_a_small_signal_on_a_large_offset_is_the_signal() -> None:
+    want = np.array([[30.0], [30.001]], np.float32)
+    found = compared(want, want + np.float32(0.1))
+    assert found.worst_db == pytest.approx(20 * math.log10(0.0005 / 0.1), abs=0.1)
 
 
 def test_an_error_that_grows_is_a_miss_before_the_mean_shows_it() -> None:
