@@ -100,6 +100,12 @@ class ReferenceReport:
     others: tuple[Opinion, ...] = ()
     node: str | None = None  # the first at which two of them differ: "GRU 'encoder/gru'"
 
+    @property
+    def title(self) -> str:
+        """Its name, and how it came to be the one where that is no matter of course."""
+        how = {"majority": ", by majority", "option": ", as --reference says", "alone": ", which nothing else confirms"}
+        return f"{self.name}{how.get(self.decided_by, '')}"
+
     def to_json(self) -> export.Reference:
         """As in `export --json`; an infinite SQNR (equal outputs) is null."""
         return {

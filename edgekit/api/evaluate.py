@@ -107,6 +107,7 @@ def evaluate(
     inputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
     task: str | None = None,
+    reference: str | None = None,
     preprocess: str | None = None,
     samples: int | None = None,
     threads: int | None = None,
@@ -128,6 +129,7 @@ def evaluate(
         inputs: as for `export`.
         dynamic: as for `export`.
         task: as for `export`.
+        reference: as for `export`: what says what ``source`` computes, where it is an ``.onnx`` file.
         preprocess: how an image folder becomes input arrays.
         samples: evaluate at most so many, evenly strided; None: all.
         threads: instead of the measured session option.
@@ -152,6 +154,7 @@ def evaluate(
                 inputs=inputs,
                 dynamic=dynamic,
                 task=task,
+                reference=reference,
                 preprocess=preprocess,
                 samples=samples,
                 threads=threads,
@@ -160,6 +163,8 @@ def evaluate(
             )
     from ..data.load import load_data
 
+    if reference is not None and source is None:
+        raise UsageError("--reference says what runs --source, which was not given", fix="Name the model with --source.")
     progress = progress or Quiet()
     meter, baseline = make_metric(metric), make_metric(metric)
     state = bundle.manifest.state
@@ -178,16 +183,16 @@ def evaluate(
     refuse_labels(meter, metric, dataset.has_labels, data)
     if samples is not None:
         dataset = dataset.head(samples) if state else dataset.take(samples)
-    loaded = None if source is None else _load_reference(bundle, source, inputs, dynamic, task, dataset)
+    loaded = None if source is None else _load_reference(bundle, source, inputs, dynamic, task, dataset, reference)
     use = bundle.manifest.runtime
     options = bundle.options(**({} if threads is None else {"threads": threads}))
     digest = SamplesDigest()
     with device_for(device) as place, work_folder() as workdir:
-        reference, theirs = None, iter(dataset.samples())
+        trusted, theirs = None, iter(dataset.samples())
         if loaded is not None:
             from ..accuracy.rollout import with_state
 
-            asked, reference = with_state(dataset, *loaded, workdir)
+            asked, trusted = with_state(dataset, *loaded, workdir)
             theirs = iter(asked.samples())
         bring(bundle, place, progress)
         with progress.stage("evaluate"), place.open(bundle.artifact, use.name, options) as worker:
@@ -199,7 +204,7 @@ def evaluate(
                     answers = worker.run_many([item.feeds for item in chunk])
                 for sample, answer in zip(chunk, answers, strict=True):
                     outputs = blank(bundle.manifest.ignore, sample.feeds, answer)
-                    expected = None if reference is None else reference.run(next(theirs).feeds)
+                    expected = None if trusted is None else trusted.run(next(theirs).feeds)
                     if expected is not None and streamed:
                         expected = {name: expected[name] for name in outputs}
                     meter.add(outputs, sample.label, expected)
@@ -210,9 +215,10 @@ def evaluate(
             version = worker.info.version
         described = place.describe()
     refuse_undefined(meter, metric, "the engine")
-    if reference is not None:
-        refuse_undefined(baseline, metric, reference.name)
-        known: tuple[float | None, str | None] = (baseline.value(), f"{reference.name}, same samples")
+    if trusted is not None:
+        refuse_undefined(baseline, metric, trusted.name)
+        told = trusted.name if trusted.report is None else trusted.report.title
+        known: tuple[float | None, str | None] = (baseline.value(), f"{told}, same samples")
     else:
         known = _recorded(bundle, metric, digest.hexdigest())
     return EvalResult(
@@ -228,17 +234,23 @@ def evaluate(
         version=version,
         options=options,
         device=described,
-        compared_with=meter.against("" if reference is None else reference.name, dataset.has_labels),
+        compared_with=meter.against("" if trusted is None else trusted.name, dataset.has_labels),
         details=meter.details(),
         streamed=streamed,
         interval=metric_interval(meter),
-        reference_interval=None if reference is None else metric_interval(baseline),
-        drop_interval=None if reference is None else drop_interval(meter, baseline),
+        reference_interval=None if trusted is None else metric_interval(baseline),
+        drop_interval=None if trusted is None else drop_interval(meter, baseline),
     )
 
 
 def _load_reference(
-    bundle: Bundle, source: Any, inputs: Sequence[str], dynamic: Sequence[str], task: str | None, dataset: Dataset
+    bundle: Bundle,
+    source: Any,
+    inputs: Sequence[str],
+    dynamic: Sequence[str],
+    task: str | None,
+    dataset: Dataset,
+    choice: str | None,
 ) -> tuple[Source, Reference]:
     from ..accuracy.agreement import ASKED
     from ..accuracy.reference import reference_for
@@ -255,7 +267,7 @@ def _load_reference(
         )
     settle(model, [f"{pair.output}={pair.input}" for pair in bundle.manifest.state if not pair.buffer] or [NONE])
     asked = [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()]
-    return model, reference_for(model, asked, ignore=bundle.manifest.ignore)
+    return model, reference_for(model, asked, choice, bundle.manifest.ignore)
 
 
 def _recorded(bundle: Bundle, metric: str, data_sha256: str) -> tuple[float | None, str | None]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .console import Console
-from .options import define, input_options
+from .options import define, input_options, reference_option
 
 EXAMPLE = """
 edgekit evaluate build.edgekit --data test.npz --metric top1
@@ -28,6 +28,7 @@ edgekit evaluate build.edgekit --data ./images --preprocess imagenet --metric to
 )
 @click.option("--ignore-labels", is_flag=True, help="Use the data as if they had no labels.")
 @click.option("--source", metavar="SOURCE", help="The model it was made from, run on the same samples to compare with.")
+@reference_option
 @input_options
 @click.option("--task", metavar="T", help="The Hugging Face task of --source, where its folder does not tell.")
 @click.option("--preprocess", metavar="P", help="How an image folder becomes input arrays.")

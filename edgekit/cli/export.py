@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .console import Console
-from .options import define, input_options, range_option, state_options, target_option
+from .options import define, input_options, range_option, reference_option, state_options, target_option
 
 EXAMPLE = """
 edgekit export net.py:build --target cpu --data digits.npz --metric top1 --max-drop 0.005
@@ -59,11 +59,7 @@ edgekit export net.py:build --target jetson --data test.npz --dynamic x:0 --rang
     metavar="NAME=VALUE",
     help="Outputs are not compared where this mask holds this value. Hugging Face models: attention_mask=0, or none.",
 )
-@click.option(
-    "--reference",
-    type=click.Choice(["onnx.reference", "onnxruntime", "openvino"]),
-    help="What says what an .onnx file computes. Default: what two of them agree on.",
-)
+@reference_option
 @click.option("--threads", type=int, metavar="N", help="Fix the number of threads. Default: the fastest, measured.")
 @click.option(
     "--candidate", "candidates", multiple=True, metavar="NAME", help="Only this candidate. Repeat for several."

@@ -103,6 +103,16 @@ def state_options(function: Function) -> Function:
     return function
 
 
+def reference_option(function: Function) -> Function:
+    """``--reference``, for a source whose file PyTorch does not run."""
+    option = click.option(
+        "--reference",
+        type=click.Choice(["onnx.reference", "onnxruntime", "openvino"]),
+        help="What says what an .onnx file computes. Default: what two of them agree on.",
+    )
+    return option(function)
+
+
 def input_options(function: Function) -> Function:
     """``--input`` and ``--dynamic``, for a source that does not tell its inputs."""
     for option in (

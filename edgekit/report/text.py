@@ -100,10 +100,9 @@ def parity_line(parity: ParityReport) -> str:
 
 def reference_line(reference: ReferenceReport) -> str:
     """``ONNX Runtime 1.32.0 unoptimised: onnx.reference 1.23.2 agrees (128 dB on 8 samples)``."""
-    how = {"majority": ", by majority", "option": ", as --reference says", "alone": ", which nothing else confirms"}
     samples = f"{reference.samples} sample{'s' if reference.samples != 1 else ''}"
     said = [_opinion(item, samples, reference.node) for item in reference.others]
-    return f"{reference.name}{how.get(reference.decided_by, '')}" + (f": {'; '.join(said)}" if said else "")
+    return reference.title + (f": {'; '.join(said)}" if said else "")
 
 
 def _opinion(item: Opinion, samples: str, node: str | None) -> str:

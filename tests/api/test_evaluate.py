@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgekit.accuracy.metric import make_metric
 from edgekit.api.evaluate import evaluate
 from edgekit.bundle import Bundle
+from edgekit.contracts import Artifact
 from edgekit.data.dataset import Sample
 from edgekit.data.digest import SamplesDigest
 from edgekit.errors import DataError, UsageError
@@ -138,6 +140,19 @@ def test_beside_the_model_itself(make_bundle: Callable[..., Bundle], data: str, 
     result = evaluate(bundle, data, "top1", source=model)
     assert (result.value, result.reference, result.drop) == (0.9, 0.9, 0.0)
     assert result.reference_source is not None and result.reference_source.endswith("same samples")
+
+
+def test_the_user_says_what_runs_an_onnx_file(
+    make_bundle: Callable[..., Bundle], unlabelled: str, model: str, linear: Artifact
+) -> None:
+    bundle, source = make_bundle(), str(linear.path)
+    told = evaluate(bundle, unlabelled, "mse", source=source, reference="onnx.reference").reference_source
+    assert told == f"onnx.reference {onnx.__version__}, as --reference says, same samples"
+    assert (evaluate(bundle, unlabelled, "mse", source=source).reference_source or "").startswith("ONNX Runtime ")
+    with pytest.raises(UsageError, match="--reference says what runs --source, which was not given"):
+        evaluate(bundle, unlabelled, "mse", reference="onnxruntime")
+    with pytest.raises(UsageError, match=r"--reference is for \.onnx files"):
+        evaluate(bundle, unlabelled, "mse", source=model, reference="onnxruntime")
 
 
 @pytest.mark.parametrize("metric", ["agreement", "cosine", "sqnr_db", "mse", "f1"])
