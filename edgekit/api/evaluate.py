@@ -164,7 +164,7 @@ def evaluate(
     from ..data.load import load_data
 
     if reference is not None and source is None:
-        raise UsageError("--reference says what runs --source, which was not given", fix="Name the model with --source.")
+        raise UsageError("--reference says what runs --source, which was not given", fix="Add --source.")
     progress = progress or Quiet()
     meter, baseline = make_metric(metric), make_metric(metric)
     state = bundle.manifest.state
