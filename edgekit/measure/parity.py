@@ -8,6 +8,7 @@ With r the reference, y the engine's answer, and sums over every element of ever
     atol    = max( |y − r| − rtol·|r| ), 0 if that is negative: the least atol with which numpy.allclose holds
 
 A reference of zeros has rel_l2 0 and sqnr_db ∞ where the answer is equal, rel_l2 ∞ and sqnr_db −∞ where it is not.
+Errors that float32 cannot resolve (`resolution`) are in none of the ratios, only in max_abs and atol.
 
 A ratio over everything does not see a small part beside a large one: part_db is that of the worst part (`parts`).
 
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Array, Outputs, Tolerance, describe
 from .parts import Part, PartSums
+from .resolution import least_error
 from .values import GONE, ValueCounts
 
 TIES = 1e-4
@@ -121,13 +123,15 @@ class Parity:
         return min((_part_db(item) for item in self.outputs.values()), default=math.inf)
 
     def told(self) -> str:
-        """``SQNR 29.1 dB, worst part 8.1 dB``; of integers alone how many differ; ``all equal``."""
-        if all(item.rel_l2 == 0.0 for item in self.outputs.values()):
+        """``SQNR 29.1 dB, worst part 8.1 dB``; ``all equal`` or ``equal within 1e-07``; how many integers differ."""
+        if all(item.max_abs == 0.0 for item in self.outputs.values()):
             return "all equal"
         shares = [item.differ for item in self.outputs.values() if item.differ is not None]
         if len(shares) == len(self.outputs):
             return f"{_percent(max(shares))} of the integers differ"
         parts = [item.part.sqnr_db for item in self.outputs.values() if item.part is not None]
+        if min([self.sqnr_db, *parts]) == math.inf:
+            return f"equal within {self.max_abs:.2g}"
         worst = min(parts, default=math.inf)  # ∞: within float32's own rounding
         return f"SQNR {_decibels(self.sqnr_db)}" + (f", worst part {_decibels(worst)}" if worst < math.inf else "")
 
@@ -247,14 +251,16 @@ class _Sums:
             return OutputParity(name, math.inf, math.inf, -math.inf, self.n, math.inf, self.failure)
         part = self.parts.worst() if self.exact == 0 else None
         differ = self.noise / self.exact if self.exact and self.exact == self.n else None
-        if self.noise == 0.0:
+        resolved = self.parts.whole_noise() if self.exact == 0 and self.noise else None
+        noise = self.noise if resolved is None else resolved
+        if noise == 0.0:
             rel_l2, sqnr_db = 0.0, math.inf
         elif self.signal == 0.0:
             rel_l2, sqnr_db = math.inf, -math.inf
         else:
             # Logarithms apart: the quotient of two float64 may overflow where their difference in dB does not.
-            sqnr_db = 10.0 * (math.log10(self.signal) - math.log10(self.noise))
-            rel_l2 = math.sqrt(self.noise) / math.sqrt(self.signal)
+            sqnr_db = 10.0 * (math.log10(self.signal) - math.log10(noise))
+            rel_l2 = math.sqrt(noise) / math.sqrt(self.signal)
         lost = None if differ is None else self.values.worst()
         return OutputParity(name, self.max_abs, rel_l2, sqnr_db, self.n, self.atol, None, part, differ, lost)
 
@@ -298,11 +304,12 @@ def _compare_arrays(sums: _Sums, want: Array, got: Array) -> Iterator[str]:
             unequal = ~finite & (reference != answer) & ~(np.isnan(reference) & np.isnan(answer))
             if unequal.any():
                 yield _non_finite(reference, answer, unequal)
-        sums.parts.add(reference, error, finite)
+        counted = np.where(np.abs(error) <= least_error(want.dtype), 0.0, error)
+        sums.parts.add(reference, answer, counted, finite)
         if not finite.all():
-            reference, error = reference[finite], error[finite]
+            reference, error, counted = reference[finite], error[finite], counted[finite]
         sums.signal += float(np.dot(reference.ravel(), reference.ravel()))
-        sums.noise += float(np.dot(error.ravel(), error.ravel()))
+        sums.noise += float(np.dot(counted.ravel(), counted.ravel()))
         sums.max_abs = max(sums.max_abs, float(np.max(np.abs(error), initial=0.0)))
         beyond = np.abs(error) - sums.rtol * np.abs(reference)
         sums.atol = max(sums.atol, float(np.max(beyond, initial=0.0)))

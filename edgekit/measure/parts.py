@@ -26,14 +26,17 @@ Not every small number matters, and a check that refuses what is right is switch
   dead. Where there are fewer than `STRAGGLERS` parts, each is one that somebody named.
 - **Probabilities**, `PROBABILITY_STEP`, for parts that lie within 0 to 1 where one of these gets to 0.5: a class
   that no sample shows has scores of 1e-5, and nobody reads their sixth digit.
+- **Log-probabilities**, whose exponentials add up to 1 along the axis: as probabilities, where one gets to log ½. An
+  error of 1/255 in log p is at most one of 1/255 in p; the class that always wins has −1e-7 ± 1e-7.
 - **Constant parts** tell nothing: they are held against their own size, or κ times the median σ of the others.
 
-Errors within `ROUNDING` of a part's own size are float32's own and do not count. And a variance of few values is
+Errors within `ROUNDING` of a part's own size are float32's own and do not count, nor do those that float32 cannot
+resolve near 1, where the part was computed there (`resolution`). And a variance of few values is
 itself uncertain, so σᵢ² and eᵢ² are averaged with those of the siblings as if these were `PRIOR` values more
 (shrinkage, as of James and Stein); parts of fewer than `FEWEST` values are not told apart at all.
 
 The constants were chosen by `benchmarks/parts.py`, which runs right and damaged candidates of real models past
-this. Memory: five numbers a part, whatever the number of samples. Device floor: the standard library and numpy.
+this. Memory: some numbers a part, whatever the number of samples. Device floor: the standard library and numpy.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .resolution import Marks, Resolution
+
 Numbers = NDArray[np.float64]
 
 SIBLINGS = 30.0
@@ -51,6 +56,8 @@ STRAGGLERS = 32
 KAPPA = 0.1
 PROBABILITY_STEP = 1 / 255
 """One step of 8 bits over 0 to 1."""
+LOG_SLACK = 0.01
+"""How far the sum of a reference's probabilities may be from 1: it may be rounded to bfloat16."""
 ROUNDING = 8 * 2.0**-24
 """Eight roundings of float32."""
 PRIOR = 16
@@ -82,30 +89,45 @@ class PartSums:
         self._axes: dict[int, _Axis] | None = None
         self._whole = _Axis(1)
         self._rank = 0
+        self._log_axes: set[int] = set()  # along which the reference holds log-probabilities, so far
 
-    def add(self, reference: Numbers, error: Numbers, counts: NDArray[np.bool_]) -> None:
+    def add(self, reference: Numbers, answer: Numbers, error: Numbers, counts: NDArray[np.bool_]) -> None:
         """One sample.
 
         Args:
             reference: any shape, finite where it counts.
-            error: answer − reference; of that shape.
+            answer: of that shape.
+            error: answer − reference, or 0 where that is none; of that shape.
             counts: which elements do; of that shape.
         """
         if not counts.all():
-            reference, error = np.where(counts, reference, 0.0), np.where(counts, error, 0.0)
+            reference, error, answer = (np.where(counts, values, 0.0) for values in (reference, error, answer))
         if self._axes is None:
             self._rank = reference.ndim
             first = 0 if reference.ndim == 1 else 1  # a lone axis may be anything; of several the first is the batch
             lengths = enumerate(reference.shape[first:], start=first)
             self._axes = {axis: _Axis(length) for axis, length in lengths if 0 < length <= LARGEST_AXIS}
+            self._log_axes = {axis for axis, sums in self._axes.items() if sums.length > 1}
         if reference.ndim != self._rank:
             self._axes = {}
         self._axes = {a: sums for a, sums in self._axes.items() if reference.shape[a] == sums.length}
         squared = np.square(error)
+        self._log_axes = _log_probabilities(reference, counts, self._log_axes & self._axes.keys())
+        others = {axis: tuple(a for a in range(self._rank) if a != axis) for axis in self._axes}
         self._whole.add(reference.reshape(1, -1), squared.reshape(1, -1), counts.reshape(1, -1), others=(1,))
         for axis, sums in self._axes.items():
-            others = tuple(a for a in range(self._rank) if a != axis)
-            sums.add(reference, squared, counts, others=others)
+            sums.add(reference, squared, counts, others=others[axis])
+        resolutions = [item.resolution for item in (self._whole, *self._axes.values()) if item.resolution.possible]
+        if resolutions:
+            marks = Marks(reference, answer, squared, grown=all(item.grown for item in resolutions))
+            self._whole.resolution.add(marks, None)
+            for axis, sums in self._axes.items():
+                sums.resolution.add(marks, others[axis])
+
+    def whole_noise(self) -> float | None:
+        """Σ (y − r)² of the errors that float32 can resolve, where the whole was computed near 1; None: it was not."""
+        resolution = self._whole.resolution
+        return float(resolution.beyond[0]) if resolution.holds()[0] else None
 
     def worst(self) -> Part | None:
         """Of all added so far; None: too few values to tell."""
@@ -117,7 +139,7 @@ class PartSums:
         for axis, sums in axes.items():
             if axis != telling and sums.length > FEW:
                 continue
-            if (each := sums.decibels()) is not None:
+            if (each := sums.decibels(axis in self._log_axes)) is not None:
                 found.append(Part(_named(each, axis, self._rank), float(each.min())))
         # The first of equals: the whole says as much with fewer words.
         return min(found, key=lambda part: part.sqnr_db, default=None)
@@ -130,6 +152,16 @@ class PartSums:
             if single := [axis for axis in channels & lone if axes[axis].length == 1]:
                 return single[0]
         return max(sorted(channels), key=lambda axis: axes[axis].between(), default=None)
+
+
+def _log_probabilities(reference: Numbers, counts: NDArray[np.bool_], axes: set[int]) -> set[int]:
+    """Those of the axes along which the exponentials add up to 1 everywhere."""
+    if not axes or not reference.size:
+        return axes
+    if reference.max() > ROUNDING:
+        return set()
+    powers = np.where(counts, np.exp(reference), 0.0)
+    return {axis for axis in axes if np.abs(powers.sum(axis=axis) - 1.0).max(initial=0.0) <= LOG_SLACK}
 
 
 def _named(each: Numbers, axis: int, rank: int) -> str:
@@ -157,6 +189,7 @@ class _Axis:
         self.shift: Numbers | None = None  # near the mean, so that squares do not cancel
         self.linear, self.square, self.error = np.zeros(length), np.zeros(length), np.zeros(length)
         self.low, self.high = np.full(length, math.inf), np.full(length, -math.inf)
+        self.resolution = Resolution(length)
 
     def add(self, reference: Numbers, error: Numbers, counts: NDArray[np.bool_], *, others: tuple[int, ...]) -> None:
         """``error``: squared. ``others``: the axes to sum over."""
@@ -181,19 +214,22 @@ class _Axis:
         variance = np.maximum(self.square / self.n - np.square(mean), 0.0)
         return float(np.var(mean + self.shift) - np.mean(variance / self.n))
 
-    def decibels(self) -> Numbers | None:
+    def decibels(self, log_probabilities: bool = False) -> Numbers | None:
         """DB of each part, [length]; None: too few values."""
         if self.n.min() < FEWEST or self.shift is None:
             return None
         mean = self.linear / self.n
         variance = np.maximum(self.square / self.n - np.square(mean), 0.0)
         size = np.sqrt(np.square(mean + self.shift) + variance)
-        error = self.error / self.n
+        error = np.where(self.resolution.holds(), self.resolution.beyond, self.error) / self.n
         sigma = np.sqrt(variance)
         constant = sigma <= ROUNDING * size
         sigma[constant] = 0.0
         probable = (self.low >= 0.0) & (self.high <= 1.0) & ~constant
-        if self.high[probable].max(initial=0.0) < 0.5:
+        half = 0.5
+        if log_probabilities:
+            probable, half = ~constant, math.log(0.5)
+        if self.high[probable].max(initial=-math.inf) < half:
             probable[:] = False
         floors = _floors(sigma, constant, size, probable)
         variance, error = _shrunk(sigma, error, self.n, probable, constant)

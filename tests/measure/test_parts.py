@@ -218,6 +218,7 @@ def test_what_a_self_test_says() -> None:
 
     large, whole = random(1, 4, 100) + 1e3, np.arange(100)[None]
     assert told(large, large) == "all equal"
+    assert told(large[0, 0, :3], large[0, 0, :3] + 1).startswith("SQNR 60.")  # too few to tell parts apart
     assert told(large, np.nextafter(large, np.float32(np.inf))).count("dB") == 1  # rounding alone: no part is worse
     assert re.fullmatch(r"SQNR [\d.]+ dB, worst part [\d.]+ dB", told(large, large + random(1, 4, 100, seed=1) / 10))
     assert told(whole, np.where(whole == 3, 4, whole)) == "1 % of the integers differ"
