@@ -264,7 +264,7 @@ class ExportResult:
     reason: str  # one line: why this one ("2.8x faster than fp32 at the same top1", "not quantized: …")
     placement: Mapping[str, int]
     measured: str | None  # None: it was; else why not ("this machine is x86_64, the target aarch64")
-    calibration: Mapping[str, Any] | None  # None: no data to calibrate with
+    calibration: Mapping[str, Any] | None  # None: no data, and nothing that was calibrated without
     stages: tuple[tuple[str, float], ...]  # (name, seconds)
     opset: int = 0
     graph_nodes: tuple[int, int] = (0, 0)  # before and after the shared passes

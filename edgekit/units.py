@@ -190,3 +190,12 @@ def _ceil(value: float, places: int) -> float:
     scale = 10.0**places
     # The tolerance keeps 0.01 from becoming 0.02 through binary fractions.
     return math.ceil(value * scale - 1e-9) / scale
+
+
+def example_input(made_up: str | None) -> str:
+    """``made-up images 1x3x32x32``, or ``the example input``: what there is where nobody gave data.
+
+    Args:
+        made_up: what of it nobody gave either, see `sources.source.Source.made_up`; None: it is the user's.
+    """
+    return f"made-up {made_up}" if made_up else "the example input"

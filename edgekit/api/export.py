@@ -40,6 +40,7 @@ from ..target.load import load_target
 from ..target.needs import refuse_missing
 from ..target.profile import Target
 from ..target.toolchain import Toolchain, steps
+from ..units import example_input
 
 if TYPE_CHECKING:
     from ..accuracy.reference import Reference
@@ -176,11 +177,12 @@ def export(
         refuse_full_disks(destination, model, offered)
         if not profile.export.dynamic:
             _refuse_free_dimensions(profile, model, dynamic)
+        real = bool(data or calibration_data)
         with stages.stage("read the data"):
             dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
         if ignore_labels:
             dataset = dataset.without_labels()
-        if data or calibration_data:
+        if real:
             model.use_example(whole_example(model, next(dataset.feeds())))
         with blaming(model.made_up):
             check_claims(model)
@@ -202,16 +204,17 @@ def export(
                 ignore = ignore_rules(model, ignore_where)
                 model.notes += tuple(ignore_note(rule) for rule in ignore)
                 trusted = reference_for(model, asked, reference, ignore)
-                real = dataset if data or calibration_data else None
-                rolled = _roll_out(real, model, trusted, rollout, workdir, stages)
+                rolled = _roll_out(dataset if real else None, model, trusted, rollout, workdir, stages)
                 dataset, running = with_state(dataset, model, trusted, _folder(workdir, "checked"))
-                if calibration is not None:
+                if calibration is None:  # what is built of it is withheld, see `pipeline.evidence`
+                    calibration = dataset
+                else:
                     calibration, _ = with_state(calibration, model, trusted, _folder(workdir, "calibration"))
                 expected = ReferenceRun(dataset, running, workdir, stages, rules.metric)
                 resized = at_second_sizes(model, trusted, expected.first(1)[0].feeds, dimensions)
             allowed = frozenset(allow_fallback)
             job = Job(profile, expected, calibration, rules, site, workdir, stages, allowed, dimensions, rolled)
-            job = replace(job, ignore=ignore, resized=resized)
+            job = replace(job, ignore=ignore, resized=resized, real=real, unverified=unverified)
             with stages.stage("run the passes"):
                 graph, records = run_passes(graph, steps(profile.passes), job.pass_context())
             variant = Variant(job, model, graph)
@@ -221,11 +224,12 @@ def export(
             for toolchain in offered:
                 with stages.stage(f"candidate {toolchain.candidate.name}"):
                     assessed.append(assess(toolchain, variant, threads))
-            assessed = blame_calibration(reject_beside_wrong_fp32(assessed), observed)
+            stand_in = None if real else example_input(model.made_up)
+            assessed = blame_calibration(reject_beside_wrong_fp32(assessed), observed, stand_in)
             if not any(item.passed for item in assessed):
                 with stages.stage("find where it diverges"), blaming(dataset.made_up):
                     _raise_why(assessed, job, observed)
-            assessed = withhold(assessed, real=bool(data or calibration_data), unverified=unverified)
+            assessed = withhold(assessed, real=real, unverified=unverified)
             refuse_unevidenced(assessed)
             with stages.stage("measure"):
                 decision = decide(assessed, job, wish, max_time_s)
@@ -249,7 +253,7 @@ def export(
             memory=_memory(picked, job),
             reference=expected.report,
             unverified=picked.unverified,
-            calibration=_calibration(calibration, calibration_data is None, observed),
+            calibration=_calibration(job, assessed, model.made_up, calibration_data is None, observed),
             stages=tuple(stages.seconds),
             opset=profile.export.opset,
             graph_nodes=(exported_nodes, count_nodes(graph)),
@@ -399,12 +403,12 @@ def _raise_why(assessed: Sequence[Assessed], job: Job, observed: Observed | None
             raise AccuracyError(
                 f"no candidate holds {metric} within {job.accuracy.max_drop:g}",
                 details=lines,
-                fix=advice(closest, observed),
+                fix=advice(closest, observed, job.real),
             )
         raise ParityError(
             "no candidate computes what the reference computes, within its tolerance",
             details=[*lines, *(divergence_lines(closest.built) if closest.built else ())],
-            fix=advice(closest, observed),
+            fix=advice(closest, observed, job.real),
         )
     errors = [item.error for item in assessed if item.error is not None]
     if errors and all(isinstance(error, PlacementError) for error in errors):
@@ -458,13 +462,18 @@ def _memory(picked: Assessed, job: Job) -> MemoryReport | None:
     return MemoryReport(limit_bytes, picked.peak_bytes, None if picked.peak_bytes is not None else unknown)
 
 
-def _calibration(calibration: Dataset | None, same_data: bool, observed: Observed | None) -> dict[str, Any] | None:
-    if calibration is None:
+def _calibration(
+    job: Job, assessed: Sequence[Assessed], made_up: str | None, same_data: bool, observed: Observed | None
+) -> dict[str, Any] | None:
+    """What was calibrated on; None: nobody gave data, and nothing was calibrated without."""
+    calibrated = any(item.built is not None and item.toolchain.needs_calibration for item in assessed)
+    if job.calibration is None or not (job.real or calibrated):
         return None
-    seen = observed.to_json() if observed else None
     return {
-        "data": calibration.spec,
-        "samples": len(calibration),
+        "data": job.calibration.spec,
+        "samples": len(job.calibration),
         "same_data_as_checked": same_data,
-        "observed": seen,
+        "real": job.real,
+        "made_up": None if job.real else made_up,
+        "observed": observed.to_json() if observed else None,
     }

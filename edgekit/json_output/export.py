@@ -142,8 +142,12 @@ class Calibration(TypedDict):
     data: str
     samples: int
     same_data_as_checked: bool
+    real: NotRequired[bool]
+    """false: nobody gave data; the ranges are of the example inputs, and what is built of them is withheld"""
+    made_up: NotRequired[str | None]
+    """of those, what edgekit made up ("images 1x3x32x32"); null: nothing"""
     observed: NotRequired[Observed | None]
-    """null: no candidate needs calibration, or the float graph does not run here"""
+    """null: no candidate needs calibration, nobody gave data, or the float graph does not run here"""
 
 
 class ExportedSource(Source):

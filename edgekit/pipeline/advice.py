@@ -16,11 +16,17 @@ FAULT_DB = 20.0
 """A float32 form that is further from the reference than this computes something else: rounding does not go so far."""
 
 
-def advice(closest: Assessed, observed: Observed | None) -> str:
-    """What lets the candidate that came closest pass; more than one way where there is more."""
+def advice(closest: Assessed, observed: Observed | None, real: bool = True) -> str:
+    """What lets the candidate that came closest pass; more than one way where there is more.
+
+    Args:
+        closest: the candidate; was checked.
+        observed: what the float graph made of the calibration data; None: not known.
+        real: whether somebody gave data.
+    """
     assert closest.check is not None, "it was checked"
     parity, metric, precision = closest.check.parity, closest.check.metric, closest.candidate.precision
-    ways = _better_data(observed) if needs_evidence(precision) else []
+    ways = _better_data(observed, real) if needs_evidence(precision) else []
     if parity.passed and metric is not None:
         ways.append(f"Allow the drop of '{closest.candidate.name}': --max-drop {_up(metric.drop)}")
         return _either(ways)
@@ -36,7 +42,9 @@ def advice(closest: Assessed, observed: Observed | None) -> str:
     return _either(ways)
 
 
-def _better_data(observed: Observed | None) -> list[str]:
+def _better_data(observed: Observed | None, real: bool) -> list[str]:
+    if not real:
+        return ["Give samples with --data, to calibrate and to check on"]
     if observed is None:
         return []
     if observed.outliers and observed.source is not None:

@@ -154,8 +154,6 @@ def assess(toolchain: Toolchain, variant: Variant, threads: int | None) -> Asses
         before = variant.source.quantized
         if before is not None and needs_evidence(before.precision) and needs_evidence(toolchain.candidate.precision):
             return Assessed(toolchain, reason=f"the source is {before}: it is not quantized a second time")
-        if job.calibration is None and toolchain.needs_calibration:
-            return Assessed(toolchain, reason="needs samples to calibrate: --data")
         beyond = beyond_range(toolchain, variant)
         if isinstance(beyond, ParityError):
             return Assessed(toolchain, error=beyond)
@@ -166,6 +164,8 @@ def assess(toolchain: Toolchain, variant: Variant, threads: int | None) -> Asses
         if first.check is None or first.check.miss is None:
             return first
         if job.emulator_of(toolchain):  # too slow to try again and again; the next candidate has more bits
+            return first
+        if toolchain.needs_calibration and not (job.real or job.unverified):  # repaired or not, it would not ship
             return first
         way = None if toolchain.takes_program else repair_for(toolchain, first.check, variant)
         return first if way is None else _repair(first, way, variant, threads, checker.stand_in)

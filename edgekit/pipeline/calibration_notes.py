@@ -19,9 +19,12 @@ RUINOUS = 127.0
 
 
 def look_at_calibration(variant: Variant, offered: Iterable[Toolchain]) -> Observed | None:
-    """What the float graph makes of the calibration data; None: nothing is calibrated, or it does not run here."""
+    """What the float graph makes of the calibration data.
+
+    None: nothing is calibrated, nobody gave data, or it does not run here.
+    """
     data = variant.job.calibration
-    if data is None or not any(toolchain.needs_calibration for toolchain in offered):
+    if data is None or not variant.job.real or not any(toolchain.needs_calibration for toolchain in offered):
         return None
     try:
         return observe(variant.graph, data.feeds(), data.indices, variant.job.workdir)
@@ -29,20 +32,30 @@ def look_at_calibration(variant: Variant, offered: Iterable[Toolchain]) -> Obser
         return None
 
 
-def blame_calibration(assessed: Sequence[Assessed], observed: Observed | None) -> list[Assessed]:
-    """The candidates; of those that calibration built and that missed, the reason names what in the data caused it."""
-    return list(assessed) if observed is None else [_blamed(item, observed) for item in assessed]
+def blame_calibration(
+    assessed: Sequence[Assessed], observed: Observed | None, stand_in: str | None = None
+) -> list[Assessed]:
+    """The candidates; of those that calibration built and that missed, the reason names what in the data caused it.
+
+    Args:
+        assessed: all candidates.
+        observed: what the float graph made of the data; None: not known.
+        stand_in: what was calibrated on where nobody gave data; None: data.
+    """
+    return [_blamed(item, observed, stand_in) for item in assessed]
 
 
-def _blamed(item: Assessed, observed: Observed) -> Assessed:
+def _blamed(item: Assessed, observed: Observed | None, stand_in: str | None) -> Assessed:
     error = item.error
     if error is None or not item.toolchain.needs_calibration:
         return item
-    if isinstance(error, DataError) and observed.not_finite is not None:
+    if observed is not None and isinstance(error, DataError) and observed.not_finite is not None:
         bad = observed.not_finite
         what = f"calibration sample {bad.not_finite[0]} makes '{bad.tensor}' infinite or not a number"
         return replace(item, error=DataError(what, fix=error.fix))
-    cause = _cause(observed)
+    cause = f"its ranges are of {stand_in} alone: --data" if stand_in else None
+    if observed is not None:
+        cause = _cause(observed)
     if cause is None or item.check is None or item.check.miss is None or not isinstance(error, ParityError):
         return item
     return replace(item, error=ParityError(f"{error.what}; {cause}", details=error.details, fix=error.fix))

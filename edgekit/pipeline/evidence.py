@@ -2,9 +2,10 @@
 
 Two rules, each with the reason that the user reads:
 
-- An integer form is *withheld* where nobody gave real data: what it loses depends on them, and made-up inputs show
-  nothing of it. It is built, timed and listed all the same, so that the user sees what data would bring. A 16-bit float
-  is withheld where even on made-up inputs it is further from the reference than `FLOAT_DB`.
+- An integer form is *withheld* where nobody gave real data: what it loses depends on them, and example inputs show
+  nothing of it. It is built, timed and listed all the same, so that the user sees what data would bring; where it takes
+  fixed ranges, these come from the example inputs. A 16-bit float is withheld where even on those it is further from
+  the reference than `FLOAT_DB`.
 - A coarser form of a graph is *rejected* where float32 of the same graph missed in the same engine. Its looser bound
   would only hide what is wrong there: with the reference, the export or the engine.
 """
@@ -56,11 +57,16 @@ def withhold(assessed: Sequence[Assessed], *, real: bool, unverified: bool) -> l
 def _wanting(item: Assessed) -> str | None:
     precision = item.candidate.precision
     if needs_evidence(precision):
-        return UNCHECKED
+        return f"ranges of {_example(item)} alone, {UNCHECKED}" if item.toolchain.needs_calibration else UNCHECKED
     if is_full(precision) or item.check is None or worst_db(item.check.parity) >= FLOAT_DB:
         return None
     reached = units.decibels(worst_db(item.check.parity))
     return f"{reached} on inputs that are no data, and without data {FLOAT_DB:g} dB are needed: --data"
+
+
+def _example(item: Assessed) -> str:
+    assert item.built is not None, "what passed was built"
+    return units.example_input(item.built.variant.source.made_up)
 
 
 def thin_evidence(picked: Assessed) -> list[str]:

@@ -60,6 +60,8 @@ class Job:
     rollout: Rollout | None = None  # None: the model has no memory, or no step was asked for
     ignore: tuple[IgnoreWhere, ...] = ()  # what nobody reads of the outputs; ``expected`` has 0 there
     resized: tuple[Resized, ...] = ()  # a sample at a second size of each free dimension
+    real: bool = True  # whether the samples are data that a user gave, and not the model's example inputs
+    unverified: bool = False  # what was not checked on data may ship all the same
 
     def emulator_of(self, toolchain: Toolchain) -> str | None:
         """What stands for the device where the candidate is checked; None: nothing does, or the engine is silent."""

@@ -27,8 +27,8 @@ from ..measure.stream import shown_outputs
 from ..plain import plain, readable
 from ..results import ParityReport, ReferenceReport
 from ..target.profile import machine
+from ..units import example_input, metric_title
 from ..units import latency as shown
-from ..units import metric_title
 from ..version import __version__
 from .assess import Assessed, why_not_measured
 from .job import GOLDEN_SAMPLES, GOLDEN_STEPS, Built, Check
@@ -36,7 +36,6 @@ from .job import GOLDEN_SAMPLES, GOLDEN_STEPS, Built, Check
 if TYPE_CHECKING:
     from ..accuracy.rollout import Rollout
     from ..analysis.observed import Observed
-    from ..data.dataset import Dataset
     from .race import Contender
     from .site import Site
 
@@ -121,7 +120,7 @@ def pack_bundle(
                 **_reference(job.expected.report),
             }
         ),
-        calibration=_calibration(job.calibration, observed),
+        calibration=_calibration(picked, observed),
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         checked_with=substitute,
@@ -169,11 +168,16 @@ def pack_bundle(
     return destination, tested[0], None
 
 
-def _calibration(data: Dataset | None, observed: Observed | None) -> dict[str, Any] | None:
-    if data is None:
+def _calibration(picked: Assessed, observed: Observed | None) -> dict[str, Any] | None:
+    assert picked.built is not None
+    job, source = picked.built.variant.job, picked.built.variant.source
+    data = job.calibration
+    if data is None or not (job.real or picked.toolchain.needs_calibration):
         return None
     warnings = observed.warnings if observed else []
-    found: dict[str, Any] = plain({"data": data.spec, "samples": len(data), "warnings": warnings})
+    if not job.real:
+        warnings = [f"no data: the ranges are of {example_input(source.made_up)} alone"]
+    found: dict[str, Any] = plain({"data": data.spec, "samples": len(data), "warnings": warnings, "real": job.real})
     return found
 
 

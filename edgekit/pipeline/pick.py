@@ -336,7 +336,7 @@ def _reason(standing: Sequence[Assessed], picked: Assessed, wish: Wish, doubts: 
 
 def _withheld(standing: Sequence[Assessed]) -> list[str]:
     """``onnxruntime int8 dynamic not checked on real data: --data``."""
-    names = [item.candidate.name for item in standing if item.passed and item.withheld == UNCHECKED]
-    others = [f"{item.candidate.name} at {item.withheld}" for item in standing if item.passed and item.withheld]
-    others = [text for text in others if UNCHECKED not in text]
+    withheld = [(item.candidate.name, item.withheld) for item in standing if item.passed and item.withheld]
+    names = [name for name, why in withheld if why.endswith(UNCHECKED)]
+    others = [f"{name} at {why}" for name, why in withheld if not why.endswith(UNCHECKED)]
     return [*([f"{', '.join(names)} {UNCHECKED}"] if names else []), *others]

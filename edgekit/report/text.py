@@ -36,7 +36,7 @@ def export_text(result: ExportResult, colour: bool, width: int) -> str:
         lines += labelled("note", note, ink, width)
     lines += labelled("exported", _exported(result), ink, width)
     lines += _candidates(result, ink, width)
-    if result.calibration and result.calibration.get("observed"):
+    if result.calibration and (result.calibration.get("observed") or not result.calibration.get("real", True)):
         lines += labelled("calibration", calibration_line(result.calibration), ink, width)
     if result.emulated is not None:
         lines += labelled("verified", verified_text(result), ink, width)
@@ -116,7 +116,12 @@ def _opinion(item: Opinion, samples: str, node: str | None) -> str:
 
 
 def calibration_line(calibration: Mapping[str, Any]) -> str:
-    """``64 samples of digits.npz, 31 tensors; outliers: 'x' reaches 1e+30 in sample 3, 99.9 % of its values 3.36``."""
+    """``64 samples of digits.npz, 31 tensors; outliers: 'x' reaches 1e+30 in sample 3, 99.9 % of its values 3.36``.
+
+    Without data: ``no data: ranges of made-up images 1x3x32x32 alone``.
+    """
+    if not calibration.get("real", True):
+        return f"no data: ranges of {units.example_input(calibration['made_up'])} alone"
     samples, observed = calibration["samples"], calibration["observed"]
     head = f"{samples} sample{'s' if samples != 1 else ''} of {calibration['data']}, {len(observed['tensors'])} tensors"
     odd = [f"{len(observed[kind])} {kind}" for kind in ("constant", "saturated") if observed[kind]]

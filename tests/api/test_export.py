@@ -14,6 +14,7 @@ import pytest
 from edgekit.api.evaluate import evaluate
 from edgekit.api.export import export
 from edgekit.errors import AccuracyError, EngineError, OutputError, ParityError, UsageError
+from edgekit.report.text import export_text
 
 QUICK_S = 1.5  # enough to measure something where no test looks at the numbers
 NET = """
@@ -108,11 +109,30 @@ def test_an_export_builds_checks_measures_and_bundles_every_candidate(folder):
     assert "self-test passed" in done.stdout
 
 
-def test_without_data_nothing_is_quantized_and_the_reason_is_given(folder):
-    result = export("net.py:build", candidates=("onnxruntime fp32", "onnxruntime int8 static"), max_time_s=QUICK_S)
-    assert result.chosen == "onnxruntime fp32"
-    assert result.candidates[1].rejected == "needs samples to calibrate: --data"
-    assert result.calibration is None
+def test_without_data_static_int8_takes_its_ranges_from_the_example_and_does_not_ship(folder):
+    names = ("onnxruntime fp32", "onnxruntime int8 static")
+    result = export("net.py:build", candidates=names, max_time_s=0.1, threads=1)
+    fp32, int8 = result.candidates
+    why = "ranges of the example input alone, not checked on real data: --data"
+    assert result.chosen == fp32.name == names[0]
+    assert (int8.rejected, int8.withheld) == (None, why) and int8.note.endswith(why)
+    assert int8.parity.passed and int8.latency and int8.size_bytes < fp32.size_bytes
+    assert (result.calibration["real"], result.calibration["samples"]) == (False, 1)
+    assert "calibration no data: ranges of the example input alone" in export_text(result, False, 120)
+    assert json.loads((folder / "build.edgekit" / "manifest.json").read_text())["calibration"] is None
+
+    again = {"overwrite": True, "max_time_s": 0.1, "threads": 1}
+    shipped = export("net.py:build", candidates=names[1:], unverified=True, **again)
+    manifest = json.loads((folder / "build.edgekit" / "manifest.json").read_text())
+    assert shipped.unverified == manifest["unverified"] == why
+    assert manifest["calibration"]["warnings"] == ["no data: the ranges are of the example input alone"]
+
+
+def test_static_int8_that_misses_on_the_example_is_told_what_it_was_calibrated_on(folder):
+    with pytest.raises(ParityError) as caught:
+        export("net.py:build", candidates=("onnxruntime int8 static",), tolerance=["int8.sqnr_db=80"])
+    assert "; its ranges are of the example input alone: --data" in str(caught.value)
+    assert caught.value.fix.startswith("Give samples with --data, to calibrate and to check on. Or: ")
 
 
 def test_a_target_for_another_machine_is_checked_here_but_not_measured(folder):

@@ -30,15 +30,17 @@ def item(
     db: float = 50.0,
     size: int = 100,
     peak: int | None = None,
+    calibrated: bool = False,
 ) -> Assessed:
     """A candidate that was built and checked, and timed in so many rounds."""
     candidate: Any = SimpleNamespace(name=name, precision=precision)
-    built: Any = SimpleNamespace(candidate=candidate, size_bytes=size)
+    variant = SimpleNamespace(source=SimpleNamespace(made_up="images 1x3x8x8"))
+    built: Any = SimpleNamespace(candidate=candidate, size_bytes=size, variant=variant)
     parity = ParityReport(True, 0.0, 0.0, db, 1, Tolerance(), "PyTorch", part_db=db)
     runs = [[np.full(30, seconds)] for seconds in times]
     contender = Contender(built, {"threads": 1}, np.full(30, times[0] if times else 1.0), runs)
     return Assessed(
-        cast(Any, SimpleNamespace(candidate=candidate)),
+        cast(Any, SimpleNamespace(candidate=candidate, needs_calibration=calibrated)),
         built,
         Check(parity, None, db),
         contenders=(contender,),
@@ -129,11 +131,12 @@ def test_wishes_that_make_no_sense(wish: dict[str, Any], message: str) -> None:
 
 def test_without_data_integers_are_withheld_and_floats_only_below_40_db() -> None:
     items = [item("plain", "fp32", db=20.0), item("half", "fp16", db=41.0), item("bf", "bf16", db=39.0)]
-    items += [item("int8", "int8-dynamic", db=90.0)]
-    plain, half, bf, int8 = withhold(items, real=False, unverified=False)
+    items += [item("int8", "int8-dynamic", db=90.0), item("static", "int8", db=90.0, calibrated=True)]
+    plain, half, bf, int8, static = withhold(items, real=False, unverified=False)
     assert plain.free and half.free and not bf.free and not int8.free
     assert bf.withheld == "39 dB on inputs that are no data, and without data 40 dB are needed: --data"
     assert int8.withheld == UNCHECKED
+    assert static.withheld == f"ranges of made-up images 1x3x8x8 alone, {UNCHECKED}"
     shipped = withhold(items, real=False, unverified=True)
     assert all(one.free for one in shipped) and shipped[3].unverified == UNCHECKED and shipped[0].unverified is None
     assert all(one.free and one.unverified is None for one in withhold(items, real=True, unverified=True))

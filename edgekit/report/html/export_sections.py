@@ -175,7 +175,7 @@ def _graph(result: ExportResult) -> Markup:
 
 
 def _calibrated(calibration: Mapping[str, Any]) -> str:
-    if calibration.get("observed"):
+    if calibration.get("observed") or not calibration.get("real", True):
         return calibration_line(calibration)
     return f"{calibration['samples']} samples"
 
