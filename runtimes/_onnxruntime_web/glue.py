@@ -11,7 +11,17 @@ from .browser import INSTALL
 from .package import Package
 
 _WEB = Path(__file__).resolve().parent / "web"
-_PAGE = ("edgekit.mjs", "npz.mjs", "index.html", "demo.mjs", "demo.css", "serve.py")
+_PAGE = (
+    "edgekit.mjs",
+    "npz.mjs",
+    "parts.mjs",
+    "parity.mjs",
+    "selftest.mjs",
+    "index.html",
+    "demo.mjs",
+    "demo.css",
+    "serve.py",
+)
 # numpy's dtype → the array that JavaScript has for it.
 _ARRAYS = {
     "float16": "Float16Array",

@@ -104,12 +104,49 @@ def test_the_demo_page_runs_a_golden_input_with_threads(web_bundle: Bundle, brow
         assert told["threads"].startswith("2 of ")
         assert told["cross-origin isolated"].startswith("yes")
         assert told["WebGPU"].startswith("no: ")
-        # As near as float32 sums in any order are. The bundle's own tolerance is rel_l2, which the page does not state.
-        assert re.match(r"SQNR (1[2-9]\d\.\d dB|infinite: equal), max abs ", told["against PyTorch"])
+        said = ask(page, "document.getElementById('status').textContent")
+        # As near as float32 sums in any order are.
+        assert re.match(r"Self-test passed: 3 golden inputs, (SQNR 1[2-9]\d\.|all equal|equal within )", said), said
+        assert any(name.startswith("to ") for name in told), told
         assert "median of" in told["latency"]
         assert ask(page, "document.title") == "linear"
         assert browser.console() == []  # no violation of its own content security policy
         page.close()
+
+
+@pytest.mark.slow
+def test_the_pages_self_test_refuses_what_pythons_refuses(
+    web_bundle: Bundle, make_bundle: Callable[..., Bundle], browser: Browser, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    golden = []
+    for _ in range(12):
+        x = random.standard_normal((1, 8)).astype(np.float32)
+        y = x @ np.add.outer(np.arange(8), np.arange(3)).astype(np.float32)
+        y[:, 2] = 20 * random.standard_normal()  # what the engine does not answer
+        golden.append(({"x": x}, {"y": y}))
+    glue = OnnxRuntimeWeb().app_glue(_artifact(web_bundle), OnnxRuntimeWeb.Options(threads=1))
+    bundle = make_bundle(
+        tmp_path / "wrong.edgekit",
+        changes={"target": "web", "runtime": replace(web_bundle.manifest.runtime, options={"threads": 1})},
+        golden=golden,
+        golden_tolerance=Tolerance(part_db=8.0),
+        runtime_module_file=Path(onnxruntime_web.__file__),
+        app=glue.files,
+    )
+    with served(bundle.folder) as url:
+        page = browser.page(url)
+        assert settled(page) == "failed"
+        said = ask(page, "document.getElementById('status').textContent")
+        page.close()
+    (miss,) = bundle.self_test().misses
+    assert miss.startswith("output 'y' ") and miss.endswith("needs 8 dB")
+    assert said == f"Self-test FAILED: {miss}"
+
+
+def _artifact(bundle: Bundle) -> Artifact:
+    manifest = bundle.manifest
+    return Artifact(bundle.folder / "model" / "model.onnx", "onnx", "fp32", manifest.inputs, manifest.outputs)
 
 
 @pytest.mark.slow
@@ -223,6 +260,12 @@ def test_a_stream_in_the_page_keeps_its_state_and_so_does_the_python_runner(summ
         assert ask(page, MODULE.format(code=busy)).startswith("busy: the last frame of this stream is not done")
         fed = "await (await load()).stream().run({ x: new Float32Array(2), s: new Float32Array(2) });"
         assert ask(page, MODULE.format(code=fed)).startswith("input: 's' is the model's state")
+        page.close()
+        page = browser.page(url)
+        assert settled(page) == "done"
+        assert ask(page, "document.getElementById('status').textContent") == (
+            "Self-test passed: 1 golden inputs, all equal to the reference; a stream of 3 steps: all equal."
+        )
         page.close()
     test = summing.self_test()
     assert test.passed and test.stream is not None and test.stream.samples == 3

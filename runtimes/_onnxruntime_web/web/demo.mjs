@@ -1,8 +1,10 @@
 // @ts-check
-/** The demo page: runs a golden input, compares with PyTorch's outputs, and tells what this browser can do. */
+/** The demo page: the bundle's self-test, a golden input to look at, and what this browser can do. */
 
 import { ModelError, environment, load } from "./edgekit.mjs";
 import { readNpz } from "./npz.mjs";
+import { ParityMeter } from "./parity.mjs";
+import { selfTest, valuesOf } from "./selftest.mjs";
 
 const SHOWN = 8; // elements of an output
 const TIMED_MS = 500;
@@ -13,11 +15,17 @@ const element = (id) => document.getElementById(id);
 
 /** @type {import("./edgekit.mjs").Model | null} */
 let model = null;
+/** Of the self-test. @type {{passed: boolean, text: string} | null} */
+let verdict = null;
 
 /** @param {string} text @param {"" | "done" | "failed"} [state] */
 function say(text, state = "") {
   element("status").textContent = text;
   element("status").dataset.state = state;
+}
+
+function sayVerdict() {
+  if (verdict !== null) say(verdict.text, verdict.passed ? "done" : "failed");
 }
 
 /** @param {string} id @param {[string, string][]} rows */
@@ -66,7 +74,11 @@ async function start(options) {
     element("run").disabled = golden.samples === 0;
     element("file").disabled = false;
     say(`The model was open after ${milliseconds(performance.now() - began)}.`);
-    if (golden.samples > 0) await runGolden(0);
+    if (golden.samples > 0) {
+      await runGolden(0);
+      verdict = await selfTest(model, fetchNpz);
+      sayVerdict();
+    }
   } catch (error) {
     failed(error);
   }
@@ -98,35 +110,13 @@ async function run(inputs, expected, what) {
   const median = sorted.length ? `${milliseconds(sorted[Math.floor(sorted.length / 2)])} (median of ${sorted.length} runs)` : "—";
   /** @type {[string, string][]} */
   const rows = [["input", what], ["first run", milliseconds(once)], ["latency", median]];
-  const verdict = expected === null ? null : compare(outputs, expected);
-  if (verdict) rows.push(["against PyTorch", verdict.text]);
+  if (expected !== null) {
+    const meter = new ParityMeter();
+    meter.add(expected, valuesOf(model, inputs, outputs));
+    rows.push([`to ${model.manifest.parity.reference ?? "the reference"}`, meter.failures()[0] ?? meter.told()]);
+  }
   fill("result", rows);
   fill("outputs", Object.entries(outputs).map(([name, tensor]) => [`${name} ${tensor.type} ${tensor.dims.join("x")}`, head(tensor.data)]));
-  if (verdict && !verdict.passed) say(`The outputs are not PyTorch's: ${verdict.text}`, "failed");
-  else say(verdict ? `The outputs are PyTorch's, as near as they were when this bundle was made.` : "Done.", "done");
-}
-
-/** @param {Record<string, any>} outputs @param {Record<string, import("./npz.mjs").NpzArray>} expected */
-function compare(outputs, expected) {
-  let signal = 0;
-  let noise = 0;
-  let worst = 0;
-  for (const [name, wanted] of Object.entries(expected)) {
-    const got = outputs[name]?.data;
-    if (got?.length !== wanted.data.length) return { passed: false, text: `output '${name}' has another shape` };
-    if (wanted.dtype === "string") continue;
-    for (let at = 0; at < got.length; at += 1) {
-      const reference = Number(wanted.data[at]);
-      const difference = Math.abs(Number(got[at]) - reference);
-      signal += reference * reference;
-      noise += difference * difference;
-      worst = Math.max(worst, difference);
-    }
-  }
-  const sqnr = noise === 0 ? Infinity : 10 * Math.log10(signal / noise);
-  const bound = model?.manifest.golden.tolerance.sqnr_db ?? null;
-  const text = `SQNR ${Number.isFinite(sqnr) ? `${sqnr.toFixed(1)} dB` : "infinite: equal"}, max abs ${worst.toPrecision(3)}`;
-  return { passed: bound === null || sqnr >= bound, text: bound === null ? text : `${text}; at least ${bound.toFixed(1)} dB is asked` };
 }
 
 /** @param {ArrayLike<any>} data */
@@ -143,7 +133,7 @@ function milliseconds(value) {
   return `${value.toPrecision(3)} ms`;
 }
 
-/** @param {string} name */
+/** @param {string} name  of a file in golden/, without its ending */
 async function fetchNpz(name) {
   const answer = await fetch(new URL(`../golden/${name}.npz`, import.meta.url));
   if (!answer.ok) throw new Error(`cannot fetch golden/${name}.npz: ${answer.status}`);
@@ -157,12 +147,13 @@ function failed(error) {
 }
 
 element("one-thread").addEventListener("click", () => start({ threads: 1 }));
-element("run").addEventListener("click", () => runGolden(Number(element("golden").value)).catch(failed));
+element("run").addEventListener("click", () => runGolden(Number(element("golden").value)).then(sayVerdict, failed));
 element("file").addEventListener("change", async () => {
   const [file] = element("file").files;
   if (!file) return;
   try {
     await run(readNpz(await file.arrayBuffer()), null, file.name);
+    say("Done.", "done");
   } catch (error) {
     failed(error);
   }
