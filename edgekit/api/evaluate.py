@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,7 @@ from ..json_output.evaluate import Evaluate
 from ..measure.bootstrap import CONFIDENCE, drop_interval, metric_interval
 from ..measure.ignore import blank
 from ..measure.statistics import Estimate
-from ..measure.stream import frame_inputs, has_state, without_state
+from ..measure.stream import first_state, frame_inputs, has_state, without_state
 from ..plain import finite
 from ..tempdir import work_folder
 
@@ -255,17 +256,33 @@ def _load_reference(
     from ..accuracy.agreement import ASKED
     from ..accuracy.reference import reference_for
     from ..accuracy.rollout import whole_example
+    from ..sources.flags import flag_for
     from ..sources.load import load_source
+    from ..sources.source import NoExampleError
     from ..sources.state import NONE, settle
 
-    model = load_source(source, inputs=inputs, dynamic=dynamic, task=task)
+    state, frame = bundle.manifest.state, next(dataset.feeds())
+    buffers = {pair.input for pair in state if pair.buffer}
+    load = partial(load_source, source, dynamic=dynamic, task=task)
+    try:
+        model = load(inputs=inputs)
+    except NoExampleError:  # its bundle and the data say what it takes
+        taken = [spec for spec in bundle.manifest.inputs if spec.name not in buffers]
+        feeds = {**first_state(state, bundle.manifest.inputs, {}, frame), **frame}
+        flags = [flag_for(spec.name, feeds[spec.name]).removeprefix("--input ") for spec in taken]
+        model = load(inputs=[*inputs, *flags])
     ours, theirs = [spec.name for spec in bundle.manifest.inputs], [spec.name for spec in model.inputs]
     if sorted(ours) != sorted(theirs):
         raise UsageError(
             f"{model.spec} is not the model of '{bundle.path}': its inputs are {', '.join(theirs)}, "
             f"the bundle's {', '.join(ours)}"
         )
-    settle(model, [f"{pair.output}={pair.input}" for pair in bundle.manifest.state if not pair.buffer] or [NONE])
+    if model.kind in ("factory", "huggingface"):  # what the bundle takes; whether PyTorch does is for it to say
+        shapes = {spec.name: spec.shape for spec in bundle.manifest.inputs}
+        model.inputs = tuple(replace(spec, shape=shapes[spec.name]) for spec in model.inputs)
+    settle(model, [f"{pair.output}={pair.input}" for pair in state if not pair.buffer] or [NONE])
+    if model.kind in ("factory", "huggingface"):
+        model.use_example(whole_example(model, frame))
     asked = [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()]
     return model, reference_for(model, asked, choice, bundle.manifest.ignore)
 

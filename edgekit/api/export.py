@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,11 @@ from ..errors import (
     suggestion,
 )
 from ..graph import count_nodes
-from ..measure.stream import frame_inputs
 from ..pipeline.assess import Assessed, assess, why_not_measured
 from ..pipeline.blame import blaming
 from ..pipeline.calibration_notes import blame_calibration, look_at_calibration
 from ..pipeline.evidence import refuse_unevidenced, reject_beside_wrong_fp32, withhold
+from ..pipeline.follow_data import load_at_data, read_data
 from ..pipeline.free_dimensions import at_second_sizes
 from ..pipeline.job import Job, Variant
 from ..pipeline.pick import MIN_GAIN, Prefer, Wish, decide
@@ -146,7 +146,7 @@ def export(
     from ..analysis.cost import analyze
     from ..data.dataset import Dataset
     from ..pipeline.pack import pack_bundle
-    from ..sources.flags import parse_ranges
+    from ..sources.flags import parse_ranges, states_shapes
     from ..sources.load import load_source
     from ..sources.quantized import quantized_form
     from ..sources.state import settle
@@ -170,8 +170,13 @@ def export(
         offered = _choose_candidates(profile, candidates, site.arch)
         refuse_missing(profile.name, offered, site.is_here)
         with stages.stage("load the model"):
-            model = load_source(source, inputs=inputs, dynamic=dynamic, task=task, example=example)
+            model = load_at_data(
+                lambda more: load_source(source, inputs=[*inputs, *more], dynamic=dynamic, task=task, example=example),
+                data or calibration_data,
+                preprocess,
+            )
             settle(model, state)
+            stated = "--example" if example is not None else states_shapes(inputs)
         destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
         refuse_output(destination, overwrite)
         refuse_full_disks(destination, model, offered)
@@ -179,7 +184,8 @@ def export(
             _refuse_free_dimensions(profile, model, dynamic)
         real = bool(data or calibration_data)
         with stages.stage("read the data"):
-            dataset, calibration = _datasets(model, data, calibration_data, preprocess, samples, calibration_samples)
+            read = partial(read_data, preprocess=preprocess, stated=stated, settle=partial(settle, named=state))
+            model, dataset, calibration = _datasets(model, data, calibration_data, read, samples, calibration_samples)
         if ignore_labels:
             dataset = dataset.without_labels()
         if real:
@@ -344,24 +350,26 @@ def _datasets(
     model: Source,
     data: str | None,
     calibration_data: str | None,
-    preprocess: str | None,
+    read: Callable[..., tuple[Source, Dataset]],
     samples: int,
     calibration_samples: int,
-) -> tuple[Dataset, Dataset | None]:
-    """The samples to check on (without data: the model's example), and those to calibrate with (real data, or None)."""
+) -> tuple[Source, Dataset, Dataset | None]:
+    """The model at the samples' size, and the samples: those to check on (without data: the model's example), and those
+    to calibrate with (real data, or None).
+    """
     from ..data.dataset import Dataset
-    from ..data.load import load_data
 
-    inputs, optional = frame_inputs(model.inputs, model.state)
-    read = partial(load_data, inputs=inputs, preprocess=preprocess, optional=optional)
-    given = read(data) if data else None
-    other = read(calibration_data) if calibration_data else given
-    given = given or other  # real samples are better to check on than an example
+    given = other = None
+    if data or calibration_data:
+        model, given = read(model, str(data or calibration_data))  # real samples are better to check on than an example
+        other = given
+    if data and calibration_data:
+        _, other = read(model, calibration_data, stated="--data")
     if model.state:  # what follows one another stays together
         checked = given.head(samples) if given else Dataset.from_example(model.example, made_up=model.made_up)
-        return checked, other.head(calibration_samples) if other else None
+        return model, checked, other.head(calibration_samples) if other else None
     checked = given.take(samples) if given else Dataset.from_example(model.example, made_up=model.made_up)
-    return checked, other.take(calibration_samples) if other else None
+    return model, checked, other.take(calibration_samples) if other else None
 
 
 def _refuse_rules(rules: Accuracy, offered: Sequence[Toolchain], dataset: Dataset) -> None:

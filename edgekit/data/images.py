@@ -116,6 +116,13 @@ def _value(text: str, key: str, value: str) -> object:
         raise UsageError(f"--preprocess '{text}': '{value}' is not a value for {key}") from error
 
 
+def keeps_sizes(data: str, preprocess: str | None) -> bool:
+    """Whether ``data`` are images that ``preprocess`` leaves at their own sizes: none of those is the samples' size."""
+    if preprocess is None or not Path(data).is_dir():
+        return False
+    return not is_factory(preprocess) and parse_preprocess(preprocess).crop is None
+
+
 def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...], preprocess: str | None) -> Dataset:
     """Images in the sorted order of their classes and names; the label is the class's place among the sorted folders.
 

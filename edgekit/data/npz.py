@@ -24,7 +24,7 @@ def load(spec: str, path: Path, inputs: tuple[TensorSpec, ...], optional: Collec
         DataError: see `edgekit.data.load.load_data`.
     """
     if path.suffix == ".npz":
-        arrays = _open(path)
+        arrays = open_arrays(path)
         inputs = fit.present(arrays, inputs, optional)
     else:
         inputs = fit.present((), inputs, optional)
@@ -92,7 +92,7 @@ def _check_labels(spec: str, labels: Array, rows: int) -> None:
     fit.check_finite(np.asarray(labels), "labels", spec)
 
 
-def _open(path: Path) -> dict[str, Array]:
+def open_arrays(path: Path) -> dict[str, Array]:
     """Name → array. What is stored uncompressed (``numpy.savez``) is mapped, what is compressed is read once.
 
     Raises:

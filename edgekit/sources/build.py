@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from ..contracts import StatePair, TensorSpec
+from ..contracts import Feeds, StatePair, TensorSpec
 from ..errors import EdgekitError, SourceError
 from . import capture, tree
 from .flags import FreeAxis, check_sizes, parse_dynamic
@@ -132,6 +133,45 @@ def from_module(
         initial={pair.input: example[pair.input] for pair in pairs},
     )
     return source if kind == "exported-program" else capture_program(source, flat, axes)
+
+
+def resized(source: Source, feeds: Feeds) -> Source:
+    """The same model with the shapes of ``feeds``, and those as example inputs; its free dimensions stay free.
+
+    Args:
+        source: of a factory or a Hugging Face model.
+        feeds: for some of the inputs, or all; the others keep their example.
+
+    Raises:
+        SourceError: ``forward`` refuses them.
+    """
+    assert source.flat is not None and source.module is not None
+    own = [name for name in source.flat.input_names if name not in {pair.input for pair in source.state if pair.buffer}]
+    given = {**{name: source.example[name] for name in own}, **feeds}
+    args, kwargs = source.flat.rebuilt(torch.from_numpy(np.array(given[name], order="C")) for name in own)
+    free = [
+        FreeAxis(spec.name, axis, size, chosen=True)
+        for spec in source.inputs
+        if spec.name in own
+        for axis, size in enumerate(spec.shape)
+        if isinstance(size, str)
+    ]
+    made = from_module(
+        source.spec,
+        source.kind,
+        source.name,
+        source.module,
+        args,
+        kwargs,
+        dynamic=(),
+        free=free,
+        description=source.description,
+        notes=source.notes,
+        path=source.path,
+        made=source.made - feeds.keys(),
+    )
+    made.notes = tuple(dict.fromkeys(made.notes))
+    return made
 
 
 def _lifted(spec: str, module: torch.nn.Module, flat: FlatModule, written: Sequence[str]) -> LiftedModule | None:

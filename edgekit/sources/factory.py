@@ -13,7 +13,7 @@ from ..errors import SourceError, UsageError, suggestion
 from . import build
 from .flags import FreeAxis, flag_for, parse_input
 from .flat import argument_names, required_arguments
-from .source import Source
+from .source import NoExampleError, Source
 
 
 def load(spec: str, inputs: Sequence[str], dynamic: Sequence[str]) -> Source:
@@ -139,12 +139,13 @@ def example_from_flags(
     )
 
 
-def _no_example(target: str, module: torch.nn.Module) -> SourceError:
+def _no_example(target: str, module: torch.nn.Module) -> NoExampleError:
     needed = required_arguments(module) or argument_names(module)[:1]
     optional = [name for name in argument_names(module) if name not in needed]
     flags = " ".join(_guess(module, name) for name in needed)
-    return SourceError(
+    return NoExampleError(
         f"{target} returned {type(module).__name__} without example inputs",
+        needed=needed,
         details=[
             f"forward takes: {', '.join(needed)}" + (f"; optional: {', '.join(optional)}" if optional else ""),
         ],

@@ -103,6 +103,11 @@ def parse_input(text: str) -> InputFlag:
     return InputFlag(name, dtype, tuple(shape), free, frozenset(given))
 
 
+def states_shapes(inputs: Sequence[str]) -> str | None:
+    """``--input``, where one of them states a shape and not a value alone; else None."""
+    return "--input" if any(parse_input(text).value is None for text in inputs) else None
+
+
 def parse_dynamic(text: str, inputs: Sequence[tuple[str, int]], usual: dict[tuple[str, int], str]) -> FreeAxis:
     """Read one ``--dynamic`` flag against the model's inputs, given as (name, rank).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 
 
 Kind = Literal["factory", "exported-program", "huggingface", "onnx"]
+
+
+class NoExampleError(SourceError):
+    """A factory brings no example inputs, and nothing else says what its model takes.
+
+    Args:
+        what: see `EdgekitError`.
+        needed: the arguments of ``forward`` that have no default.
+    """
+
+    def __init__(self, what: str, *, needed: Sequence[str], details: Sequence[str] = (), fix: str = "") -> None:
+        super().__init__(what, details=details, fix=fix)
+        self.needed = tuple(needed)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -131,6 +131,10 @@ def model(tmp_path: Path) -> str:
         "        return x @ self.weight\n"
         "def build(shift=0.0):\n"
         "    return Net(shift), torch.zeros(1, 8)\n"
+        "def bare():\n"
+        "    return Net(0.0)\n"
+        "def five():\n"
+        "    return Net(0.0), torch.zeros(5, 8)\n"
     )
     return str(tmp_path / "net.py") + ":build"
 
@@ -140,6 +144,16 @@ def test_beside_the_model_itself(make_bundle: Callable[..., Bundle], data: str, 
     result = evaluate(bundle, data, "top1", source=model)
     assert (result.value, result.reference, result.drop) == (0.9, 0.9, 0.0)
     assert result.reference_source is not None and result.reference_source.endswith("same samples")
+
+
+@pytest.mark.parametrize("factory", ["bare", "five"])
+def test_the_model_is_run_at_the_bundles_size(
+    make_bundle: Callable[..., Bundle], data: str, model: str, factory: str
+) -> None:
+    """Whatever its factory brings as example inputs, or whether it brings any."""
+    bundle = make_bundle(changes={"outputs": make_bundle().manifest.outputs}, overwrite=True)
+    result = evaluate(bundle, data, "top1", source=model.replace(":build", f":{factory}"))
+    assert (result.value, result.reference, result.samples) == (0.9, 0.9, 200)
 
 
 def test_the_user_says_what_runs_an_onnx_file(
