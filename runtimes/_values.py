@@ -114,7 +114,7 @@ def prepare(feeds: Mapping[str, Any], inputs: Sequence[TensorSpec], *, unused: I
     known = {spec.name for spec in inputs}
     for name in feeds:
         if name not in known and name not in unused:
-            raise EngineError(f"the model has no input '{name}'", fix=suggestion(name, known))
+            raise EngineError(f"the model has no input '{name}'", fix=suggestion(str(name), known))
     ready: dict[str, Any] = {}
     for spec in inputs:
         if spec.name not in feeds:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -44,7 +46,7 @@ class ExecuTorch:
         engine = import_engine("executorch.extension.pybindings.portable_lib", self.install)
         if not artifact.path.is_file():
             raise EngineError(f"model file '{artifact.path}' does not exist")
-        with engine_errors(f"ExecuTorch refuses {artifact.path.name}"):
+        with _turn(engine), engine_errors(f"ExecuTorch refuses {artifact.path.name}"):
             if options.threads:
                 engine._unsafe_reset_threadpool(options.threads)
             return ExecuTorchSession(torch, engine, engine._load_for_executorch(engine_path(artifact.path)), artifact)
@@ -139,7 +141,23 @@ class ExecuTorchSession:
             if refused:  # ExecuTorch's own message names no input
                 raise EngineError(f"input {refused}")
         tensors = [self._torch.from_numpy(_writable(ready[spec.name])) for spec in self._inputs]
-        return lambda: module.run_method("forward", tensors)
+        turn = _turn(self._engine)
+
+        def forward() -> Any:
+            with turn:
+                return module.run_method("forward", tensors)
+
+        return forward
+
+
+def _turn(engine: ModuleType) -> AbstractContextManager[Any]:
+    """Whoever opens or runs a program in this process holds it, whatever bundle it is of.
+
+    `_unsafe_reset_threadpool` lets other threads go on meanwhile: a second one inside it, or a program that runs on the
+    pool that it frees, ends the process or hangs it. Waiting costs nothing: a run holds Python's own lock throughout.
+    """
+    turn: AbstractContextManager[Any] = vars(engine).setdefault("_edgekit_turn", threading.Lock())
+    return turn
 
 
 def _writable(array: Array) -> Array:

@@ -29,14 +29,16 @@ def readable(feeds: Any) -> Feeds:
 
 
 def _readable(name: str, value: Any) -> Any:
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise EngineError(f"input '{name}' has masked values", fix="Fill them: array.filled(0)")
+    if isinstance(value, list):  # a sequence: engines read its arrays as they lie in memory, whatever their byte order
+        return [_readable(name, item) for item in value]
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(value, "__array__"):
         try:
-            value = np.asarray(value)
+            value = value.__array__()  # numpy.asarray would drop a mask
         except Exception as error:  # a tensor on a GPU, one that requires its gradient: each library has its own
             words = str(error).strip().partition("\n")[0].rstrip(".")
             raise EngineError(f"input '{name}' cannot be read as an array: {words}") from error
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise EngineError(f"input '{name}' has masked values", fix="Fill them: array.filled(0)")
     if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.isnative:
         return value.astype(value.dtype.newbyteorder("="))
     return value

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..contracts import Artifact, Concurrent, Feeds, Outputs, Placement, Session, StatePair, TensorSpec, options_from
-from ..errors import BundleError, EngineError
+from ..errors import BundleError, EngineError, suggestion
 from ..measure import npz
 from ..measure.engines import load_runtime
 from ..measure.ignore import blank
@@ -444,8 +444,16 @@ class StatefulModel(Model):
 
         Args:
             initial: the state before the first frame, by the inputs' names, where it is not what was exported.
+
+        Raises:
+            EngineError: ``initial`` names what is no state, or cannot be read.
         """
-        first = {**self._initial, **(readable(initial) if initial else {})}
+        given = readable(initial) if initial is not None else {}
+        states = [pair.input for pair in self._state]
+        for name in given:
+            if name not in states:
+                raise EngineError(f"the model has no state '{name}'", fix=suggestion(str(name), states))
+        first = {**self._initial, **given}
         return _AppStream(self._session, self._specs, self._state, first, None if self._concurrent else self._turn)
 
     def _whole(self, feeds: Feeds) -> Feeds:

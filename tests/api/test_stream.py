@@ -171,6 +171,8 @@ def test_a_buffer_is_kept_by_a_stream_and_begins_anew_in_each_run(tmp_path: Path
         with model.stream() as stream:
             for frame, output in zip(frames, want, strict=True):
                 np.testing.assert_allclose(stream.run({"chunk": frame.numpy()})["output"], output, rtol=1e-5, atol=1e-6)
+        with pytest.raises(EngineError, match=r"the model has no state 'pasd'. Did you mean 'past'\?"):
+            model.stream({"pasd": np.zeros((1, 2, 4), np.float32)})
         for _ in range(2):
             alone = model.run({"chunk": frames[0].numpy()})
             assert list(alone) == ["output"]

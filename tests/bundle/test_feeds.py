@@ -32,10 +32,26 @@ def test_tensors_and_scalars() -> None:
     assert found["sequence"][0].dtype == np.float64 and found["none"] is None
 
 
+def test_the_arrays_of_a_sequence_are_of_this_machine_too() -> None:
+    """ONNX Runtime reads them as they lie in memory: 1.0 would be 4.6e-41."""
+    (found,) = readable({"s": [np.array([1, 2], ">f4")]})["s"]
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, [1, 2])
+
+
+class Table:
+    """Another library's table, some of whose values are missing."""
+
+    def __array__(self, dtype: object = None, copy: object = None) -> Array:
+        return np.ma.masked_array([1.0, 2.0], mask=[False, True])
+
+
 def test_what_cannot_be_read_is_one_line() -> None:
     with pytest.raises(EngineError, match="given by name, in a dict, got ndarray"):
         readable(np.ones(3))
     with pytest.raises(EngineError, match="'x' has masked values"):
         readable({"x": np.ma.masked_array([1.0], mask=[True])})
+    with pytest.raises(EngineError, match="'x' has masked values"):
+        readable({"x": Table()})
     with pytest.raises(EngineError, match="'x' cannot be read as an array: Can't call numpy"):
         readable({"x": torch.ones(2, requires_grad=True)})
