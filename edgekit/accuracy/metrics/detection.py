@@ -12,6 +12,7 @@ from ...contracts import Array, Outputs
 from ...errors import DataError, UsageError
 from ...measure.metrics import Metric
 from .boxes import Detections, Floats, matches, suppress, to_xyxy, with_area
+from .decoding import decoding
 from .layout import Layout, probabilities
 from .options import Options
 
@@ -22,7 +23,8 @@ _CONSIDERED = 10_000
 class BoxMetric(Metric):
     """Compares boxes.
 
-    Options: ``layout=…`` (see `layout`); ``activation=none|sigmoid|softmax`` of the scores and the objectness;
+    Options: ``layout=…`` (see `layout`); ``decode=none|yolox|yolov5`` of raw heads (see `decoding`);
+    ``activation=none|sigmoid|softmax`` of the scores and the objectness;
     ``background=none|first|last``: the column of scores that is no class (SSD's first, DETR's last);
     ``confidence=X``: the least score; ``nms=X|none``: the intersection over union above which the lesser box of a class
     goes, by default none where the layout holds class numbers, which come after suppression; ``top=N`` boxes an image.
@@ -34,14 +36,18 @@ class BoxMetric(Metric):
         super().__init__(output)
         spec = options.metric
         self._layout = Layout(spec, options.text("layout"))
+        self._decoding = decoding(options, self._layout)
         self._outputs = output.split("+") if output else []
-        if self._outputs and len(self._outputs) != len(self._layout.outputs):
+        parts = len(self._layout.outputs)
+        allowed = {parts} if self._decoding is None else self._decoding.counts
+        if self._outputs and len(self._outputs) not in allowed:
             raise UsageError(
                 f"metric '{spec}' names {len(self._outputs)} outputs, and its layout '{self._layout.text}' is of "
-                f"{len(self._layout.outputs)}",
+                f"{' or '.join(map(str, sorted(allowed)))}",
                 fix="Join outputs by + as in the layout (detections:boxes+scores,layout=xyxy+scores).",
             )
-        self._activation = options.choice("activation", ("none", "sigmoid", "softmax"), "none")
+        raw = self._decoding is not None and self._decoding.is_logits
+        self._activation = options.choice("activation", ("none", "sigmoid", "softmax"), "sigmoid" if raw else "none")
         self._background = options.choice("background", ("none", "first", "last"), "none")
         self._confidence = options.real("confidence", confidence, 0, 1)
         self._top = options.whole("top", None, 1) or 300
@@ -69,13 +75,20 @@ class BoxMetric(Metric):
 
     def _found(self, outputs: Outputs, *, is_right: bool) -> list[Detections]:
         """The detections in each image of a sample."""
-        names = self._outputs or list(outputs)[: len(self._layout.outputs)]
-        if len(names) < len(self._layout.outputs):
+        count = len(self._layout.outputs)
+        if self._decoding is not None and outputs:
+            count = self._decoding.outputs(next(iter(outputs.values())))
+        names = self._outputs or list(outputs)[:count]
+        if not self._outputs and len(names) < count:
             raise UsageError(
-                f"metric '{self.name}': layout '{self._layout.text}' is of {len(self._layout.outputs)} outputs, "
-                f"and the model has {len(names)}"
+                f"metric '{self.name}': layout '{self._layout.text}' is of {count} outputs, and the model has "
+                f"{len(names)}"
             )
-        columns = self._layout.columns([(name, self._named(outputs, name)) for name in names])
+        named = [(name, self._named(outputs, name)) for name in names]
+        if self._decoding is None:
+            columns = self._layout.columns(named)
+        else:
+            columns = self._decoding.columns(named, is_right=is_right)
         kind = "scores" if "scores" in columns else "score"
         scores = probabilities(columns[kind], self._activation)
         if is_right:

@@ -91,15 +91,19 @@ class Layout:
             return Field("scores", int(found[2]) if found[2] else None)
         return Field(found[1], 4 if found[1] in BOXES else int(found[2] or 1))
 
-    def columns(self, outputs: Sequence[tuple[str, Array]]) -> dict[str, Floats]:
+    def columns(self, outputs: Sequence[tuple[str, Array]], *, columns_last: bool = False) -> dict[str, Floats]:
         """Named outputs, one a part of the layout → field → [images, candidates, columns]; a box is under ``box``.
+
+        Args:
+            outputs: names and arrays, as many as the layout has parts.
+            columns_last: whether they are known to be [images, candidates, columns]; else the shapes decide.
 
         Raises:
             DataError: an output does not have these columns, or they do not go together.
         """
         found: dict[str, Floats] = {}
         for part, (name, array) in zip(self.outputs, outputs, strict=True):
-            for kind, values in self._split(part, name, array).items():
+            for kind, values in self._split(part, name, array, columns_last).items():
                 found["box" if kind in BOXES else kind] = values
         sizes = {values.shape[:2] for values in found.values()}
         if len(sizes) > 1:
@@ -109,9 +113,11 @@ class Layout:
             )
         return found
 
-    def _split(self, part: Sequence[Field], name: str, array: Array) -> Mapping[str, Floats]:
-        fixed = sum(field.width or 0 for field in part)
-        values = self._by_candidate(as_float64(array), name, fixed, any(field.width is None for field in part))
+    def _split(self, part: Sequence[Field], name: str, array: Array, columns_last: bool) -> Mapping[str, Floats]:
+        fixed, is_open = sum(field.width or 0 for field in part), any(field.width is None for field in part)
+        values = as_float64(array)
+        if not columns_last or not (values.shape[2] > fixed if is_open else values.shape[2] == fixed):
+            values = self._by_candidate(values, name, fixed, is_open)
         found, start = {}, 0
         for field in part:
             width = field.width if field.width is not None else values.shape[2] - fixed
@@ -149,7 +155,8 @@ class Layout:
         raise DataError(
             f"metric '{self._metric}': layout '{self.text}' needs {columns_told}, and output '{name}' is "
             f"{'x'.join(map(str, shape))}",
-            fix="Boxes that are still to be decoded from grids or anchors need your own function: file.py:function",
+            fix="Raw heads of YOLOX and YOLOv5 need decode=yolox or decode=yolov5; other boxes that are still to be "
+            "decoded need your own function: file.py:function",
         )
 
 

@@ -84,6 +84,19 @@ class Options:
             raise UsageError(f"metric '{self.metric}': {key} must be a whole number from {low}, got '{value}'")
         return int(value)
 
+    def wholes(self, key: str, default: Sequence[int]) -> list[int]:
+        """Whole numbers above 0, joined by commas.
+
+        Raises:
+            UsageError: one of them is none.
+        """
+        value = self.text(key)
+        if not value:
+            return list(default)
+        if not re.fullmatch(r"0*[1-9]\d*(,0*[1-9]\d*)*", value):
+            raise UsageError(f"metric '{self.metric}': {key} must be whole numbers from 1, like 8,16,32; got '{value}'")
+        return [int(item) for item in value.split(",")]
+
     def done(self) -> None:
         """Raise UsageError where an option was given that the metric does not have."""
         for key in self._given:

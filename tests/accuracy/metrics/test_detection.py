@@ -157,7 +157,7 @@ def test_specs_that_are_wrong(spec: str, text: str) -> None:
     [
         (YOLO, np.zeros((1, 4, 4)), "needs 5 or more columns, and output 'y' is 1x4x4"),
         (YOLO, np.zeros((1, 7, 20)), "either axis of output 'y' (1x7x20) could be the columns of layout"),
-        (YOLO, np.zeros((1, 3, 80, 80, 85)), "still to be decoded from grids or anchors"),
+        (YOLO, np.zeros((1, 3, 80, 80, 85)), "need decode=yolox or decode=yolov5"),
         (YOLO + "80", np.zeros((1, 85, 10)), "needs 84 columns, and output 'y' is 1x85x10"),
         (YOLO, yolo(0) * 5, "run from 0 to 4.5, and probabilities from 0 to 1 are needed"),
         (YOLO + ",activation=sigmoid", yolo(0), "before the sigmoid, which is for logits"),
