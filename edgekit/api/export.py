@@ -31,8 +31,9 @@ from ..pipeline.evidence import refuse_unevidenced, reject_beside_wrong_fp32, wi
 from ..pipeline.follow_data import load_at_data, read_data
 from ..pipeline.free_dimensions import at_second_sizes
 from ..pipeline.job import Job, Variant
-from ..pipeline.pick import MIN_GAIN, Prefer, Wish, decide
+from ..pipeline.pick import MIN_GAIN, Prefer, Wish
 from ..pipeline.provisions import refuse_full_disks, refuse_output
+from ..pipeline.ship import ship
 from ..pipeline.site import site_for
 from ..pipeline.stages import run_passes, to_graph
 from ..results import CandidateResult, ExportResult, MemoryReport
@@ -132,6 +133,7 @@ def export(
         SourceError: the model cannot be loaded or exported.
         DataError: the data do not fit the model.
         ParityError: every candidate computes something else than the reference; names the first layer that diverges.
+            Or no bundle passes its own self-test.
         AccuracyError: every candidate loses too much of the metric, or none was checked on real data.
         PlacementError: every candidate would fall back to a device that the target does not allow.
         BudgetError: no candidate fits into the target's memory.
@@ -237,13 +239,11 @@ def export(
                     _raise_why(assessed, job, observed)
             assessed = withhold(assessed, real=real, unverified=unverified)
             refuse_unevidenced(assessed)
-            with stages.stage("measure"):
-                decision = decide(assessed, job, wish, max_time_s)
-            picked, assessed, finalists = decision.picked, decision.assessed, decision.finalists
-            with stages.stage("bundle and self-test"):
-                destination, self_test, taken = pack_bundle(
-                    picked, finalists, records, destination, overwrite, observed
-                )
+            pack = partial(
+                pack_bundle, shared_passes=records, destination=destination, overwrite=overwrite, observed=observed
+            )
+            decision, (destination, self_test, taken) = ship(assessed, job, wish, max_time_s, pack)
+            picked, assessed = decision.picked, decision.assessed
         result = ExportResult(
             target=profile.name,
             bundle=destination,

@@ -74,6 +74,7 @@ class Decision:
     finalists: list[Contender]  # the pick's first; empty where nothing was measured
     baseline: Contender | None  # fp32's fastest
     reason: str  # one line: why this one
+    standing: list[Assessed]  # ``assessed`` without what it says of this pick
 
 
 def decide(assessed: Sequence[Assessed], job: Job, wish: Wish, max_time_s: float) -> Decision:
@@ -107,7 +108,7 @@ def decide(assessed: Sequence[Assessed], job: Job, wish: Wish, max_time_s: float
         if not finalists:
             told = _told(standing, doubts, baseline)
             picked = next(item for item in told if item.candidate is free[0].candidate)
-            return Decision(picked, told, [], baseline, _unmeasured_reason(picked, told, wish))
+            return Decision(picked, told, [], baseline, _unmeasured_reason(picked, told, wish), standing)
         while finalists:
             if wish.prefer == "latency":
                 doubts = {}
@@ -123,7 +124,7 @@ def decide(assessed: Sequence[Assessed], job: Job, wish: Wish, max_time_s: float
                 standing[place] = replace(confirmed, contenders=(contender,))
                 told = _told(standing, doubts, baseline)
                 reason = _reason(told, told[place], wish, doubts)
-                return Decision(told[place], told, [contender, *finalists], baseline, reason)
+                return Decision(told[place], told, [contender, *finalists], baseline, reason, standing)
             standing[place] = _without(standing[place], contender, confirmed.why_not or "")
 
 
@@ -136,8 +137,7 @@ def _after_loss(standing: Sequence[Assessed], lost: LostContender) -> list[Asses
     left = []
     for item in standing:
         for contender in item.contenders:
-            contender.blocks.clear()
-            contender.left = False
+            contender.reset()
         if lost.contender in item.contenders:
             item = _without(item, lost.contender, lost.error.what)
             if not item.contenders:

@@ -79,6 +79,12 @@ class Contender:
     speeds: list[Speed] = field(default_factory=list)  # of the machine, a process each
     left: bool = False  # it left the race after the first round
 
+    def reset(self) -> None:
+        """Ready for another race, as after the screening."""
+        self.blocks.clear()
+        self.speeds.clear()
+        self.left = False
+
     @property
     def finished(self) -> bool:
         """Whether it was measured to the end."""

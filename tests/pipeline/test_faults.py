@@ -1,4 +1,4 @@
-"""Real faults at each seam of an export: an engine that raises, hangs, or is killed; at opening, running, measuring.
+"""Real faults at each seam of an export: an engine that raises, hangs, is killed or errs, whenever it is asked.
 
 The engine is a third party's plug-in, installed as one is: a distribution with an entry point, on the PYTHONPATH.
 """
@@ -17,7 +17,7 @@ import pytest
 from edgekit import plugins
 from edgekit.api.export import export
 from edgekit.bundle import open_bundle
-from edgekit.errors import EngineError
+from edgekit.errors import EngineError, ParityError
 from edgekit.pipeline import race
 
 ENGINE = """
@@ -33,6 +33,8 @@ def fail(how):
     if how == "hangs":
         time.sleep(3600)
 
+IN_A_BUNDLE = __name__ != "fragile_engine"    # its own copy of this file
+
 class Session:
     def __init__(self, inner, options):
         self._inner, self._options = inner, options
@@ -41,10 +43,17 @@ class Session:
     def run(self, feeds):
         if self._options.where == "run":
             fail(self._options.how)
-        return self._inner.run(feeds)
+        if self._options.where == "slow":
+            time.sleep(0.006)
+        outputs = self._inner.run(feeds)
+        if self._options.how == "errs" and IN_A_BUNDLE:
+            return {name: 2 * value for name, value in outputs.items()}
+        return outputs
     def bind(self, feeds):
         if self._options.where == "bind":
             fail(self._options.how)
+        if self._options.where == "slow":
+            return lambda: self.run(feeds)
         return self._inner.bind(feeds)
 
 class Fragile(OnnxRuntime):
@@ -56,6 +65,8 @@ class Fragile(OnnxRuntime):
         where: str = ""
     def open(self, artifact, options):
         if options.where == "open":
+            fail(options.how)
+        if options.where == "bundle" and IN_A_BUNDLE:
             fail(options.how)
         if options.where == "second":      # in the race: the first process checked and screened it
             mark = pathlib.Path(f"opened-{options.how}")
@@ -145,6 +156,30 @@ def test_where_nothing_is_left_the_rows_are_the_error(engine: Path) -> None:
     with pytest.raises(EngineError, match="no candidate is left that can be measured") as caught:
         export("net.py:build", target(engine, ("second", "raises"), sound=False), max_time_s=2)
     assert caught.value.details == ("raises at second: RuntimeError: kernel 7 is broken",)
+    assert not (engine / "build.edgekit").exists()
+
+
+def test_a_bundle_that_fails_its_self_test_is_a_row_and_the_next_best_ships(engine: Path) -> None:
+    faults = [("bundle", "raises"), ("slow", "works")]
+    result = export("net.py:build", target(engine, *faults, sound=False), max_time_s=0.1)
+    trace = ".edgekit/reports/build-raises-at-bundle-trace.txt"
+    assert result.chosen == "works at slow" and result.self_test.startswith("self-test passed on fragile")
+    assert result.pick.latency is not None and result.pick.latency.p50_s.value > 0.005
+    assert rejected(result) == {
+        "raises at bundle": "the bundle's self-test failed with exit code 1: RuntimeError: kernel 7 is broken. "
+        f"Its trace: {trace}"
+    }
+    assert "in fail" in (engine / trace).read_text(), "where in the engine"
+
+
+def test_where_no_bundle_passes_its_self_test_there_is_none(engine: Path) -> None:
+    faults = [("bundle", "errs"), ("open", "raises")]
+    with pytest.raises(ParityError, match="the bundle's self-test failed with exit code 4") as caught:
+        export("net.py:build", target(engine, *faults, sound=False), max_time_s=0.1)
+    said, missed, raised = caught.value.details
+    assert said.startswith("self-test FAILED on fragile ")
+    assert missed.startswith(f"errs at bundle: the bundle's self-test failed with exit code 4: {said[:40]}")
+    assert raised == "raises at open: RuntimeError: kernel 7 is broken"
     assert not (engine / "build.edgekit").exists()
 
 
