@@ -21,6 +21,7 @@ from ..data.chunks import nbytes
 from ..data.dataset import Dataset, Sample
 from ..errors import DataError
 from ..measure.stream import first_state, has_state, without_state
+from . import made_up_frames
 from .expected import MEMORY_BUDGET_BYTES, ReferenceRun
 from .reference import Reference
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 DEFAULT_STEPS = 64
 """Steps of a rollout where none are stated: the memory of small recurrent cells is some tens of steps long."""
+
+ONE = "the example input, over and over"
+"""The frames of a rollout without data where nothing of the example can be varied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ def roll_out(
     folder: Callable[[str], Path],
     progress: Progress,
 ) -> Rollout:
-    """The reference's own stream over the data's samples in order, or over the one example.
+    """The reference's own stream over the data's samples in order, or over made-up frames like the example.
 
     Args:
         data: the samples as they were given, with the model's state or without; None: there are none.
@@ -174,9 +178,30 @@ def roll_out(
     Raises:
         DataError: the reference's state cannot be fed again, or becomes NaN.
     """
-    samples = data or Dataset.from_example(source.example)
+    if data is not None:
+        return _roll(data, True, source, reference, steps, folder, progress)
+    samples = _made_up(source, steps)
+    try:
+        return _roll(samples, False, source, reference, steps, folder, progress)
+    except DataError:
+        if len(samples) == 1:
+            raise
+    # The reference itself has no answer to frames that nobody gave (NaN): no fault of the model's.
+    return _roll(Dataset.from_example(source.example, ONE), False, source, reference, steps, folder, progress)
+
+
+def _roll(
+    samples: Dataset,
+    given: bool,
+    source: Source,
+    reference: Reference,
+    steps: int,
+    folder: Callable[[str], Path],
+    progress: Progress,
+) -> Rollout:
+    """See `roll_out`; ``given``: the samples are the user's."""
     first = next(samples.samples()).feeds
-    stated = data is not None and has_state(first, source.state)
+    stated = given and has_state(first, source.state)
     initial = dict(source.initial)
     if stated:
         initial |= {pair.input: first[pair.input] for pair in source.state}
@@ -184,10 +209,23 @@ def roll_out(
     rolled = Rolled(frames, reference, source.inputs, source.state, initial, folder("states"))
     expected = ReferenceRun(rolled.dataset(), rolled.reference, folder("rollout"), progress)
     begun = expected.first(1)[0].feeds
-    told = _told(samples, expected, source.state, steps, None if data is None else stated)
+    told = _told(samples, expected, source.state, steps, stated) if given else samples.name
     return Rollout(
         expected, source.state, {pair.input: begun[pair.input] for pair in source.state}, told, len(samples) > 1
     )
+
+
+def _made_up(source: Source, steps: int) -> Dataset:
+    """The example, and frames like it where something of it is a signal."""
+    varying = made_up_frames.signals(source.example, {pair.input for pair in source.state})
+    if not varying:
+        return Dataset.from_example(source.example, ONE)
+
+    def fetch(indices: Sequence[int]) -> Iterator[Sample]:
+        return (Sample(made_up_frames.frame(source.example, varying, index), None) for index in indices)
+
+    told = f"made-up frames (noise in {', '.join(varying)}, of the example's range)"
+    return Dataset(told, "made-up frames", fetch, steps, has_labels=False)
 
 
 def _frames(samples: Dataset, pairs: Sequence[StatePair], steps: int) -> Dataset:
@@ -204,9 +242,7 @@ def _frames(samples: Dataset, pairs: Sequence[StatePair], steps: int) -> Dataset
     return Dataset(samples.name, samples.spec, fetch, steps, has_labels=False)
 
 
-def _told(samples: Dataset, expected: ReferenceRun, pairs: Sequence[StatePair], steps: int, stated: bool | None) -> str:
-    if stated is None:
-        return "the example input, over and over"
+def _told(samples: Dataset, expected: ReferenceRun, pairs: Sequence[StatePair], steps: int, stated: bool) -> str:
     count = min(len(samples), steps)
     if not stated:
         which = f"the {'first ' if len(samples) > steps else ''}{count} samples of {samples.name}"

@@ -275,7 +275,7 @@ def export(
 
 
 def _folder(workdir: Path, name: str) -> Path:
-    (workdir / name).mkdir()
+    (workdir / name).mkdir(exist_ok=True)
     return workdir / name
 
 
