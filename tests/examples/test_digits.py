@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from edgekit.cli import main
 from edgekit.errors import OutputError
 from edgekit.examples.digits import BUNDLE, COMMAND, data, demo, net, run_demo
 from edgekit.results import ExportResult
@@ -48,6 +52,21 @@ def test_the_command_is_one_that_export_takes() -> None:
     assert values["data"] == "test.npz"
     assert values["max_drop"] == demo.MAX_DROP
     assert values["output"] == BUNDLE
+
+
+@pytest.mark.slow
+def test_what_it_prints_as_json_is_what_the_schema_says(
+    done: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command itself, with the demo that ran for all these tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "run_demo", lambda folder, **_: done)
+    printed = CliRunner().invoke(main, ["demo", "--json", "-q"])
+    assert printed.exit_code == 0, printed.stderr
+    value = json.loads(printed.stdout)
+    schema = Path(__file__).parents[2] / "docs" / "schemas" / "demo.schema.json"
+    jsonschema.validate(value, json.loads(schema.read_text("utf-8")), jsonschema.Draft202012Validator)
+    assert value["chosen"] == done.chosen and value["calibration"]["real"] is True
 
 
 @pytest.mark.slow
