@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..accuracy.rollout import DEFAULT_STEPS, Rollout, roll_out, whole_example, with_state
 from ..accuracy.rules import Accuracy, accuracy_rules
 from ..contracts import Progress, Quiet
+from ..devices.fresh_start import fresh_starts
 from ..errors import (
     AccuracyError,
     BudgetError,
@@ -38,7 +39,7 @@ from ..pipeline.site import site_for
 from ..pipeline.stages import run_passes, to_graph
 from ..results import CandidateResult, ExportResult, MemoryReport
 from ..target.load import load_target
-from ..target.needs import refuse_missing
+from ..target.needs import engines_of, refuse_missing
 from ..target.profile import Target
 from ..target.toolchain import Toolchain, steps
 from ..units import example_input
@@ -171,7 +172,7 @@ def export(
     with site_for(profile, device) as site:
         offered = _choose_candidates(profile, candidates, site.arch)
         refuse_missing(profile.name, offered, site.is_here)
-        with stages.stage("load the model"):
+        with fresh_starts(engines_of(offered, site.is_here)) as unfit, stages.stage("load the model"):
             model = load_at_data(
                 lambda more: load_source(source, inputs=[*inputs, *more], dynamic=dynamic, task=task, example=example),
                 data or calibration_data,
@@ -179,6 +180,7 @@ def export(
             )
             settle(model, state)
             stated = "--example" if example is not None else states_shapes(inputs)
+        refuse_missing(profile.name, offered, site.is_here, unfit)
         destination = Path(output) if output is not None else Path(f"{model.name}.edgekit")
         refuse_output(destination, overwrite)
         refuse_full_disks(destination, model, offered)
@@ -222,7 +224,7 @@ def export(
                 resized = at_second_sizes(model, trusted, expected.first(1)[0].feeds, dimensions)
             allowed = frozenset(allow_fallback)
             job = Job(profile, expected, calibration, rules, site, workdir, stages, allowed, dimensions, rolled)
-            job = replace(job, ignore=ignore, resized=resized, real=real, unverified=unverified)
+            job = replace(job, ignore=ignore, resized=resized, real=real, unverified=unverified, unfit=unfit)
             with stages.stage("run the passes"):
                 graph, records = run_passes(graph, steps(profile.passes), job.pass_context())
             variant = Variant(job, model, graph)

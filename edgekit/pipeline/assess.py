@@ -147,7 +147,7 @@ def assess(toolchain: Toolchain, variant: Variant, threads: int | None) -> Asses
     harmful nodes (`repair`).
     """
     job = variant.job
-    checker = checker_of(toolchain, job.site.is_here)
+    checker = checker_of(toolchain, job.site.is_here, job.unfit)
     if checker.missing is not None:
         return Assessed(toolchain, error=checker.missing)
     try:

@@ -14,6 +14,7 @@ from ..analysis.overflow import Overflow
 from ..analysis.sensitivity import Rankings
 from ..context import PassContext
 from ..contracts import Artifact, PassRecord, Progress, Tolerance
+from ..errors import EngineError
 from ..measure.ignore import IgnoreWhere
 from ..measure.parity import Parity
 from ..results import MetricReport, ParityReport, RolloutReport, SameGraph
@@ -62,6 +63,7 @@ class Job:
     resized: tuple[Resized, ...] = ()  # a sample at a second size of each free dimension
     real: bool = True  # whether the samples are data that a user gave, and not the model's example inputs
     unverified: bool = False  # what was not checked on data may ship all the same
+    unfit: Mapping[str, EngineError] = field(default_factory=dict)  # runtime → why no self-test could run it here
 
     def emulator_of(self, toolchain: Toolchain) -> str | None:
         """What stands for the device where the candidate is checked; None: nothing does, or the engine is silent."""

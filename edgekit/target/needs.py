@@ -33,17 +33,21 @@ class Checker:
     missing: EngineError | None = None  # nothing can: its engine is not here, and no stand-in
 
 
-def checker_of(toolchain: Toolchain, is_here: bool) -> Checker:
+def checker_of(toolchain: Toolchain, is_here: bool, unfit: Mapping[str, EngineError] | None = None) -> Checker:
     """What checks a candidate: its own engine, the stand-in that its profile names, or nothing.
 
     Args:
         toolchain: the candidate's.
         is_here: whether the engines are this machine's; another's is not asked, opening says what is missing there.
+        unfit: runtime → why it does not start in a new process, though it does in this one.
     """
     missing = _missing_engine(toolchain.runtime) if is_here else None
     name, options = toolchain.candidate.check_with, toolchain.candidate.check_options
+    runtime, unfit = toolchain.candidate.runtime, unfit or {}
     if missing is None or not name:
-        return Checker(missing=missing)
+        return Checker(missing=missing or unfit.get(runtime))
+    if name in unfit:
+        return Checker(missing=unfit[name])
     try:
         version = plugins.load("runtimes", name)().version()
     except EngineError as error:
@@ -51,20 +55,32 @@ def checker_of(toolchain: Toolchain, is_here: bool) -> Checker:
     return Checker(StandIn(name, version, missing.what, options))
 
 
-def refuse_missing(target: str, toolchains: Sequence[Toolchain], is_here: bool) -> None:
+def engines_of(toolchains: Sequence[Toolchain], is_here: bool) -> list[str]:
+    """The runtimes that check these candidates on this machine, as far as they are installed; see `checker_of`."""
+    if not is_here:
+        return []
+    checkers = [(toolchain.candidate.runtime, checker_of(toolchain, is_here)) for toolchain in toolchains]
+    own = [checker.stand_in.runtime if checker.stand_in else name for name, checker in checkers if not checker.missing]
+    return list(dict.fromkeys(own))
+
+
+def refuse_missing(
+    target: str, toolchains: Sequence[Toolchain], is_here: bool, unfit: Mapping[str, EngineError] | None = None
+) -> None:
     """Say before any long work that none of a target's candidates can be built and checked.
 
     Args:
         target: its name.
         toolchains: of those of its candidates that are to be tried.
         is_here: see `checker_of`.
+        unfit: see `checker_of`.
 
     Raises:
         EngineError: with all that is missing, and the line that installs it.
     """
     errors = []
     for toolchain in toolchains:
-        error = _missing(toolchain, is_here)
+        error = _missing(toolchain, is_here, unfit)
         if error is None:
             return
         errors.append(error)
@@ -93,8 +109,8 @@ def _missing_engine(runtime: Runtime) -> EngineError | None:
     return None
 
 
-def _missing(toolchain: Toolchain, is_here: bool) -> EngineError | None:
-    engine = checker_of(toolchain, is_here).missing
+def _missing(toolchain: Toolchain, is_here: bool, unfit: Mapping[str, EngineError] | None) -> EngineError | None:
+    engine = checker_of(toolchain, is_here, unfit).missing
     packages = missing_packages(toolchain.candidate.format)
     if engine is None:
         return EngineError(f"{_and(packages)} not installed", fix=_install(packages)) if packages else None
