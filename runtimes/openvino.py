@@ -285,6 +285,13 @@ class OpenVinoSession:
         held: list[object] = []
         for i, spec in enumerate(self._inputs):
             value = ready[spec.name]
+            # 2026.4: once a compiled model has run with a cache of no step, its answers are wrong from 16 steps on, in
+            # every request; without such a run they are right.
+            if not np.size(value) and any(isinstance(size, str) for size in spec.shape):
+                raise EngineError(
+                    f"input '{spec.name}' is empty, after which OpenVINO would answer wrongly at larger sizes",
+                    fix="Begin with one step, or use another engine.",
+                )
             with engine_errors(f"OpenVINO refuses input '{spec.name}'"):
                 tensor = self._to_native(value, spec, self._compiled.inputs[i].element_type)
                 request.set_input_tensor(i, tensor)

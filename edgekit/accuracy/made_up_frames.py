@@ -43,4 +43,5 @@ def _noise(name: str, example: Array, step: int) -> Array:
     if not example.any():
         return noise.astype(example.dtype)
     values = example.astype(np.float64)
-    return np.clip(values.mean() + values.std() * noise, values.min(), values.max()).astype(example.dtype)
+    ranged: Array = np.clip(values.mean() + values.std() * noise, values.min(), values.max())
+    return ranged.astype(example.dtype)

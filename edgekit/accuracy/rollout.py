@@ -19,7 +19,7 @@ import numpy as np
 from ..contracts import Array, Feeds, Outputs, Progress, StatePair, TensorSpec
 from ..data.chunks import nbytes
 from ..data.dataset import Dataset, Sample
-from ..errors import DataError
+from ..errors import DataError, EdgekitError
 from ..measure.stream import first_state, has_state, without_state
 from . import made_up_frames
 from .expected import MEMORY_BUDGET_BYTES, ReferenceRun
@@ -91,9 +91,21 @@ class Rolled:
         )
 
     def _remember(self, feeds: Feeds) -> Outputs:
-        outputs = self._run(feeds)
+        outputs = self._step(len(self._states) - 1, feeds)
         self._last = (feeds, outputs)
         return outputs
+
+    def _step(self, index: int, feeds: Feeds) -> Outputs:
+        try:
+            return self._run(feeds)
+        except EdgekitError as error:
+            if index == 0:
+                raise
+            raise DataError(
+                f"step {index + 1} of the stream, with the state of the one before, fails: {error.what}",
+                details=error.details,
+                fix="Name the model's state: --state OUT=IN (or, where it has none: --state none)",
+            ) from error
 
     def _fetch(self, indices: Sequence[int]) -> Iterator[Sample]:
         wanted, last = set(indices), max(indices)
@@ -103,7 +115,7 @@ class Rolled:
                 yield Sample(feeds, sample.label)
             if index < last and index + 1 >= len(self._states):
                 known = self._last is not None and self._last[0] is feeds
-                outputs = self._last[1] if known and self._last is not None else self._run(feeds)
+                outputs = self._last[1] if known and self._last is not None else self._step(index, feeds)
                 self._keep({pair.input: self._next(pair, outputs) for pair in self._pairs})
 
     def _next(self, pair: StatePair, outputs: Outputs) -> Array:

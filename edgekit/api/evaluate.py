@@ -281,6 +281,7 @@ def _load_reference(
         shapes = {spec.name: spec.shape for spec in bundle.manifest.inputs}
         model.inputs = tuple(replace(spec, shape=shapes[spec.name]) for spec in model.inputs)
     settle(model, [f"{pair.output}={pair.input}" for pair in state if not pair.buffer] or [NONE])
+    model.initial |= bundle.first_state()
     if model.kind in ("factory", "huggingface"):
         model.use_example(whole_example(model, frame))
     asked = [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()]

@@ -144,6 +144,7 @@ def export(
     from ..accuracy.agreement import ASKED
     from ..accuracy.claims import check_claims
     from ..accuracy.expected import ReferenceRun
+    from ..accuracy.growing import begin_empty, with_content
     from ..accuracy.ignore_where import ignore_note, ignore_rules
     from ..accuracy.reference import reference_for
     from ..analysis.cost import analyze
@@ -214,6 +215,7 @@ def export(
                 ignore = ignore_rules(model, ignore_where)
                 model.notes += tuple(ignore_note(rule) for rule in ignore)
                 trusted = reference_for(model, asked, reference, ignore)
+                begin_empty(model, trusted, model.example)
                 rolled = _roll_out(dataset if real else None, model, trusted, rollout, workdir, stages)
                 dataset, running = with_state(dataset, model, trusted, _folder(workdir, "checked"))
                 if calibration is None:  # what is built of it is withheld, see `pipeline.evidence`
@@ -221,7 +223,9 @@ def export(
                 else:
                     calibration, _ = with_state(calibration, model, trusted, _folder(workdir, "calibration"))
                 expected = ReferenceRun(dataset, running, workdir, stages, rules.metric)
-                resized = at_second_sizes(model, trusted, expected.first(1)[0].feeds, dimensions)
+                resized = at_second_sizes(
+                    model, trusted, with_content([s.feeds for s in expected.first(2)]), dimensions
+                )
             allowed = frozenset(allow_fallback)
             job = Job(profile, expected, calibration, rules, site, workdir, stages, allowed, dimensions, rolled)
             job = replace(job, ignore=ignore, resized=resized, real=real, unverified=unverified, unfit=unfit)

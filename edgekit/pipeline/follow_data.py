@@ -22,6 +22,7 @@ from ..errors import DataError, EdgekitError
 from ..measure.stream import frame_inputs
 from ..sources.flags import flag_for
 from ..sources.source import NoExampleError, Source
+from ..sources.state import growing_hint
 
 Stated = str | None
 """The option that has stated the shapes: ``--input``, ``--example``; for calibration data ``--data``; None."""
@@ -70,6 +71,9 @@ def read_data(
     except DataError as error:
         free = None if keeps_sizes(data, preprocess) else _of_any_size(read, inputs)
         if free is None:  # it is not their size
+            hint = growing_hint(model)
+            if hint and not error.fix:
+                raise DataError(error.what, details=error.details, fix=f"{hint[0].upper()}{hint[1:]}") from error
             raise
         first = next(free.feeds())
         fix = _what_fixes(model, stated, first) or _differing(free)

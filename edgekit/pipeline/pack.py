@@ -202,7 +202,7 @@ def _layers(built: Built) -> bytes:
 def _golden_stream(rollout: Rollout | None, outcome: Check, initial: Feeds) -> GoldenStream | None:
     """The first steps of the reference's stream; without a rollout only what the state begins with."""
     begins = rollout.initial if rollout is not None else initial
-    nonzero = {name: array for name, array in begins.items() if np.any(array)}
+    nonzero = {name: array for name, array in begins.items() if np.any(array) or not array.size}
     if rollout is None or outcome.golden_steps is None:
         return GoldenStream((), Tolerance(), nonzero) if nonzero else None
     steps = []

@@ -24,6 +24,7 @@ from .source import Source
 NONE = "none"
 """``--state none``: nothing is to be found."""
 
+_SHOWN = 4  # flags in a hint
 _SHAPE_ALONE = {"state", "states", "hidden", "cell", "cache", "h", "c", "hx", "cx"}
 _MEMORY = _SHAPE_ALONE | {
     "caches",
@@ -72,6 +73,52 @@ def settle(source: Source, named: Sequence[str]) -> None:
         for pair in (*pairs, *found):
             source.example[pair.input] = np.zeros_like(source.example[pair.input])
     source.state_found = tuple(pair.input for pair in found)
+    if hint := growing_hint(source):
+        source.notes += (hint,)
+
+
+def growing_hint(source: Source) -> str:
+    """What to do about outputs that are an input grown by a step, by names and sizes; empty: there are none.
+
+    They are not taken as state unasked: another input (a mask, positions) may have to grow along.
+    """
+    taken = {pair.input for pair in source.state} | {pair.output for pair in source.state}
+    outputs = _free(source.outputs, taken)
+    pairs = [
+        (before, after)
+        for before in _free(source.inputs, taken)
+        for after in outputs
+        if _grown(before, after) is not None and _related(before.name, after.name)
+    ]
+    if not pairs:
+        return ""
+    (before, after), more = pairs[0], f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
+    flags = [
+        *(
+            f"--dynamic {item.name}:{axis}"
+            for item, other in pairs
+            if (axis := _grown(item, other)) is not None and isinstance(item.shape[axis], int)
+        ),
+        *(f"--state {other.name}={item.name}" for item, other in pairs),
+    ]
+    shown = f"{' '.join(flags[:_SHOWN])}{' …' if len(flags) > _SHOWN else ''}"
+    return (
+        f"output '{after.name}' is input '{before.name}' grown by a step{more}, which is not taken as state unless it "
+        f"is named: {shown}"
+    )
+
+
+def _grown(before: TensorSpec, after: TensorSpec) -> int | None:
+    """The one axis on which ``after`` is longer; None: it is no longer ``before``."""
+    if before.dtype != after.dtype or len(before.shape) != len(after.shape):
+        return None
+    axes = [axis for axis, (a, b) in enumerate(zip(before.shape, after.shape, strict=True)) if a != b]
+    if len(axes) != 1:
+        return None
+    was, now = before.shape[axes[0]], after.shape[axes[0]]
+    if isinstance(was, int) and isinstance(now, int):
+        return axes[0] if now > was else None
+    return axes[0] if isinstance(was, str) and isinstance(now, str) else None
 
 
 def _free(specs: Sequence[TensorSpec], taken: set[str]) -> list[TensorSpec]:
@@ -96,7 +143,9 @@ def _parsed(text: str, source: Source) -> StatePair:
         a == b or isinstance(a, str) or isinstance(b, str) for a, b in zip(after.shape, before.shape, strict=True)
     )
     if after.dtype != before.dtype or not fits:
-        raise UsageError(f"--state '{text}': output '{after}' cannot be fed as input '{before}'")
+        axis = _grown(before, after)
+        grows = "" if axis is None else f"It grows by a step: free that dimension: --dynamic {name}:{axis}"
+        raise UsageError(f"--state '{text}': output '{after}' cannot be fed as input '{before}'", fix=grows)
     return StatePair(name, output)
 
 
