@@ -74,12 +74,23 @@ def load(data: bytes | Path) -> dict[str, Array]:
 def _read(stream: IO[bytes]) -> dict[str, Array]:
     with zipfile.ZipFile(stream) as archive:
         arrays = {}
-        for entry in archive.infolist():
+        entries = archive.infolist()
+        if len(entries) != _stated_entries(stream):  # zipfile takes a directory that ends too early for a whole one
+            raise ValueError(f"its directory holds {len(entries)} entries, and states another number")
+        for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED:  # so that it is no larger than it looks
                 raise ValueError(f"'{entry.filename}' is compressed")
             with archive.open(entry) as file:
                 arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
         return arrays
+
+
+def _stated_entries(stream: IO[bytes]) -> int:
+    """How many entries the end of the zip file says that there are: 65,535 at most, and nobody has as many arrays."""
+    stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, stream.tell() - 2**16 - 22))
+    tail = stream.read()
+    return int.from_bytes(tail[(at := tail.rfind(b"PK\5\6") + 10) : at + 2], "little")
 
 
 def _extension_dtype(name: str) -> np.dtype[np.generic]:
