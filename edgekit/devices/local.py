@@ -102,13 +102,21 @@ def self_test(folder: Path, *, substitute: bool = False, limit_s: float | None =
     said = done.stdout.decode(errors="replace").strip()
     if done.returncode == 0:
         return said.splitlines()[-1] if said else "passed"
-    words = _words(done.stderr or done.stdout)
-    if done.returncode < 0:
-        number = -done.returncode
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        raise EngineError(f"the bundle's self-test was killed by {name}", details=words)
-    kind = _KINDS.get(done.returncode, ParityError)
-    raise kind(f"the bundle's self-test failed with exit code {done.returncode}", details=words)
+    raise self_test_error(done.returncode, _words(done.stderr or done.stdout))
+
+
+def self_test_error(code: int, words: list[str], where: str = "") -> EdgekitError:
+    """What a self-test that failed is told as.
+
+    Args:
+        code: of its process; negative: the signal that ended it.
+        words: the last lines that it printed.
+        where: `` on ssh://…``; "": on this machine.
+    """
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return EngineError(f"the bundle's self-test{where} was killed by {name}", details=words)
+    return _KINDS.get(code, ParityError)(f"the bundle's self-test{where} failed with exit code {code}", details=words)
 
 
 _KINDS: Mapping[int, type[EdgekitError]] = {error.exit_code: error for error in (EngineError, BundleError)}

@@ -14,10 +14,10 @@ from ..bundle.manifest import MANIFEST
 from ..bundle.read import hash_file
 from ..bundle.write import place_files, place_runner
 from ..contracts import Artifact, Feeds, Progress
-from ..errors import ParityError
 from ..measure.client import Worker
 from ..measure.telling import Listener
 from ..tempdir import work_folder
+from .local import self_test_error
 from .remote import RemoteDevice, RemoteWorker
 
 if TYPE_CHECKING:
@@ -64,16 +64,15 @@ class StagingDevice:
 
         Raises:
             ParityError: it failed; with its own words.
-            EngineError: the connection is lost.
+            EngineError: its engine is missing or refuses the model, it was killed, or the connection is lost.
+            BundleError: it found its own files damaged.
         """
         copy = self._remote.session.push(folder)
         command = ["run.py", *(["test", "--substitute"] if substitute else [])]
         done = self._remote.execute(command, copy, SELF_TEST_TIMEOUT_S)
         if done["code"]:
             words = (done["err"] or done["out"]).strip().splitlines()
-            raise ParityError(
-                f"the bundle's self-test on {self.url} failed with exit code {done['code']}", details=words[-20:]
-            )
+            raise self_test_error(int(done["code"]), words[-20:], f" on {self.url}")
         return str(done["out"]).strip().splitlines()[-1]
 
     def __enter__(self) -> StagingDevice:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 from edgekit.bundle import Bundle, EngineUse
 from edgekit.contracts import Artifact, TensorSpec
 from edgekit.devices import device_for
-from edgekit.devices.local import self_test
-from edgekit.errors import EngineError, UsageError
+from edgekit.devices.local import self_test, self_test_error
+from edgekit.errors import BundleError, EdgekitError, EngineError, ParityError, UsageError
 
 
 def test_describes_this_machine() -> None:
@@ -48,6 +49,7 @@ def test_what_is_no_device(url: str) -> None:
 
 ADAPTER = """
 import os
+import signal
 import signal
 import time
 from dataclasses import dataclass
@@ -108,3 +110,22 @@ def test_a_self_test_that_is_killed_or_hangs_is_the_engines_failure(
     monkeypatch.setenv("FRAGILE", "hangs")
     with pytest.raises(EngineError, match="the bundle's self-test did not end within 3 s"):
         self_test(fragile, limit_s=3)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "told"),
+    [
+        (1, ParityError, "failed with exit code 1"),
+        (4, ParityError, "failed with exit code 4"),
+        (6, EngineError, "failed with exit code 6"),
+        (7, BundleError, "failed with exit code 7"),
+        (-signal.SIGSEGV, EngineError, "was killed by SIGSEGV"),
+        (-250, EngineError, "was killed by signal 250"),
+    ],
+)
+def test_a_failed_self_test_is_the_same_error_here_and_on_a_device(
+    code: int, kind: type[EdgekitError], told: str
+) -> None:
+    error = self_test_error(code, ["its last words"], " on ssh://pi")
+    assert type(error) is kind
+    assert str(error) == f"the bundle's self-test on ssh://pi {told}:\n  its last words"
