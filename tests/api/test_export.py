@@ -121,8 +121,7 @@ def test_without_data_static_int8_takes_its_ranges_from_the_example_and_does_not
     assert "calibration no data: ranges of the example input alone" in export_text(result, False, 120)
     assert json.loads((folder / "build.edgekit" / "manifest.json").read_text())["calibration"] is None
 
-    again = {"overwrite": True, "max_time_s": 0.1, "threads": 1}
-    shipped = export("net.py:build", candidates=names[1:], unverified=True, **again)
+    shipped = export("net.py:build", "raspberry-pi-5", candidates=names[1:], unverified=True, overwrite=True)
     manifest = json.loads((folder / "build.edgekit" / "manifest.json").read_text())
     assert shipped.unverified == manifest["unverified"] == why
     assert manifest["calibration"]["warnings"] == ["no data: the ranges are of the example input alone"]
