@@ -9,7 +9,8 @@ number), for each output:
 
 One signal for all steps, so that a quiet step does not look like a bad one. Where every step has the same frame a model
 settles, and what varies is no measure: there, and where nothing varies, r̄ is 0. Elements that are compared exactly
-(integers, booleans) count as in `measure.parity`: an error of 1 on a signal of 1.
+(integers, booleans) count as in `measure.parity`: an error of 1 on a signal of 1; and an
+output whose errors are all below what float32 resolves (`measure.resolution`) has none.
 """
 
 from __future__ import annotations
@@ -114,11 +115,14 @@ class DriftMeter:
             bound: whether the engine kept the state in its own memory.
         """
         parity = self._meter.result()
-        steps = self._worst([item.errors for item in self._outputs.values()])
+        outputs = [
+            # What float32 cannot resolve is no error here either.
+            replace(item, errors=[0.0] * len(item.errors)) if parity.outputs[name].rel_l2 == 0.0 else item
+            for name, item in self._outputs.items()
+        ]
+        steps = _worst(outputs)
         count = max(1, round(len(steps) * TAIL))
-        tail_db = min(
-            (item.decibels(sum(item.errors[-count:]) / count) for item in self._outputs.values()), default=math.inf
-        )
+        tail_db = min((item.decibels(sum(item.errors[-count:]) / count) for item in outputs), default=math.inf)
         misses = [f"over {parity.samples} steps with its own state: {miss}" for miss in parity.misses(self._tolerance)]
         allowed = least_sqnr_db(self._tolerance)
         if not misses and allowed is not None and tail_db < allowed:
@@ -143,10 +147,11 @@ class DriftMeter:
             misses=tuple(misses),
         )
 
-    def _worst(self, errors: Sequence[Sequence[float]]) -> list[float]:
-        outputs = list(self._outputs.values())
-        length = min((len(item) for item in errors), default=0)
-        return [min(item.decibels(item.errors[t]) for item in outputs) for t in range(length)]
+
+def _worst(outputs: Sequence[_Output]) -> list[float]:
+    """Of each step, in dB."""
+    length = min((len(item.errors) for item in outputs), default=0)
+    return [min(item.decibels(item.errors[t]) for item in outputs) for t in range(length)]
 
 
 def least_sqnr_db(tolerance: Tolerance) -> float | None:

@@ -54,6 +54,16 @@ def test_the_formula(steps: int, size: int, seed: int, offset: float) -> None:
     assert abs(found.tail_db - 10 * math.log10(signal / ((y - r)[-tail:] ** 2).sum(1).mean())) < 1e-6
 
 
+def test_a_sigmoid_of_a_stream_in_which_nothing_happens() -> None:
+    """1e-6 in each step, which an engine has to 1e-7: right, and told as that."""
+    exact = 1 / (1 + np.exp(-np.random.default_rng(0).uniform(-17, -13, (16, 1, 4))))
+    engine = np.rint(exact * 2**25 + np.random.default_rng(1).uniform(-3, 3, exact.shape)).clip(0) / 2**25
+    found = compared(exact.astype(np.float32), engine.astype(np.float32), Tolerance(rel_l2=1e-3, part_db=40.0))
+    assert found.passed and found.max_abs > 5e-8 and found.tail_db == math.inf
+    gone = compared(exact.astype(np.float32) * 100, np.zeros_like(exact, np.float32), Tolerance(rel_l2=1e-3))
+    assert not gone.passed and gone.tail_db < 1
+
+
 def test_a_small_signal_on_a_large_offset_is_the_signal() -> None:
     want = np.array([[30.0], [30.001]], np.float32)
     found = compared(want, want + np.float32(0.1))
