@@ -43,14 +43,16 @@ def ship(
         EdgekitError: no candidate is left: the failure of the first pick, with a line for each of the others.
         OutputError: the bundle cannot be written, whatever is in it.
     """
-    standing, failed = list(assessed), list[EdgekitError]()
+    standing, failed, names = list(assessed), list[EdgekitError](), list[str]()
     while True:
         with job.progress.stage("measure"):
             decision = decide(standing, job, wish, max_time_s)
         picked = decision.picked
         try:
             with job.progress.stage("bundle and self-test"):
-                return decision, pack(picked, decision.finalists)
+                packed = pack(picked, decision.finalists)
+            aside = [f"{', '.join(names)} failed the self-test of its bundle"] if names else []
+            return replace(decision, reason="; ".join([decision.reason, *aside])), packed
         except OutputError:  # the disk's, and so every candidate's
             raise
         except Exception as error:
@@ -58,6 +60,7 @@ def ship(
                 raise
             told = not_shipped(error, f"{_name(picked)}-{picked.candidate.name}", REPORTS)
             failed.append(error if isinstance(error, EdgekitError) else told)
+            names.append(picked.candidate.name)
         standing = [
             replace(item, error=told, note=None) if item.candidate is picked.candidate else item
             for item in decision.standing

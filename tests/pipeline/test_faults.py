@@ -170,6 +170,7 @@ def test_a_bundle_that_fails_its_self_test_is_a_row_and_the_next_best_ships(engi
         f"Its trace: {trace}"
     }
     assert "in fail" in (engine / trace).read_text(), "where in the engine"
+    assert result.reason.endswith("; raises at bundle failed the self-test of its bundle")
 
 
 def test_where_no_bundle_passes_its_self_test_there_is_none(engine: Path) -> None:
