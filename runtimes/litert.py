@@ -152,6 +152,9 @@ class LiteRtSession:
                 native.set_tensor(place, ready[spec.name])
 
 
+_NUMBER = {"inputs": r"args_(\d+)", "outputs": r"output_(\d+)"}
+
+
 def _match(
     wanted: tuple[TensorSpec, ...], details: list[dict[str, Any]], kind: str
 ) -> tuple[tuple[TensorSpec, ...], tuple[int, ...]]:
@@ -162,10 +165,12 @@ def _match(
     """
     if len(details) != len(wanted):
         raise EngineError(f"the model has {len(details)} {kind}, the bundle names {len(wanted)}")
-    numbers = [re.search(r"(?:args|output)_(\d+)", item["name"]) for item in details]
+    numbered = {int(found[1]): item for item in details if (found := re.search(_NUMBER[kind], item["name"]))}
     by_name = {item["name"]: item for item in details}
-    if all(numbers):
-        details = sorted(details, key=lambda item: int(re.findall(r"(?:args|output)_(\d+)", item["name"])[0]))
+    if numbered and max(numbered) < len(details):
+        # An output that is an input has that one's name: it stands where no other does.
+        others = iter([item for item in details if not re.search(_NUMBER[kind], item["name"])])
+        details = [numbered[place] if place in numbered else next(others) for place in range(len(details))]
     elif all(spec.name in by_name for spec in wanted):
         details = [by_name[spec.name] for spec in wanted]
     specs = tuple(

@@ -56,6 +56,7 @@ def check_claims(source: Source) -> None:
             fix="Say the sizes: --input NAME:DTYPE:SHAPE, or give samples: --data",
         )
     _split_shared(source, evaluator)
+    _join_batch(source, evaluator)
     sizes = source.example_dims()
     seen: list[tuple[Mapping[str, int], Outputs]] = [(sizes, base)]
     for dim, size in sizes.items():
@@ -96,8 +97,12 @@ def _guess(source: Source, evaluator: Evaluator) -> Outputs | str:
     unknown = [dim for dim in sorted(source.guessed) if not is_batch(dim, source.inputs)]
     first: tuple[Feeds, Outputs] | None = None
     why = ""
-    for size in GUESSES if unknown else (None,):
-        feeds = resized(source.example, source.inputs, dict.fromkeys(unknown, size) if size else {})
+    lonely = _of_scarce(source, unknown)
+    tried: list[dict[str, int]] = [dict.fromkeys(unknown, size) for size in GUESSES] if unknown else [{}]
+    if lonely and len(lonely) < len(unknown):
+        tried += [{**sizes, **dict.fromkeys(lonely, 1)} for sizes in tried]
+    for sizes in tried:
+        feeds = resized(source.example, source.inputs, sizes)
         found = _run(evaluator, feeds)
         if not isinstance(found, dict):
             why = why or found
@@ -110,6 +115,14 @@ def _guess(source: Source, evaluator: Evaluator) -> Outputs | str:
         return why
     source.example = dict(first[0])
     return first[1]
+
+
+def _of_scarce(source: Source, unknown: Sequence[str]) -> list[str]:
+    """Free dimensions of inputs that state others too, which may be a batch that does not stand first: [2, ?, 128], the
+    state of a recurrent network.
+    """
+    mixed = [spec for spec in source.inputs if any(isinstance(size, int) and size > 1 for size in spec.shape)]
+    return [dim for dim in unknown if any(dim in spec.shape for spec in mixed)]
 
 
 def _alive(outputs: Outputs) -> bool:
@@ -161,6 +174,26 @@ def _split_shared(source: Source, evaluator: Evaluator) -> None:
         if isinstance(_run(evaluator, resized(source.example, apart, sizes)), dict):
             source.inputs = apart
             source.notes += (f"the dimensions named '{dim}' do not depend on each other, so each has its own name",)
+
+
+def _join_batch(source: Source, evaluator: Evaluator) -> None:
+    """A batch that runs at another size only together with a nameless dimension of an input that is no batch by its
+    place ([2, ?, 128], the state of a recurrent network): both are one, and have one name.
+    """
+    sizes = source.example_dims()
+    for dim in [dim for dim in sizes if is_batch(dim, source.inputs)]:
+        other = other_sizes(sizes[dim])[0]
+        if isinstance(_run(evaluator, resized(source.example, source.inputs, {dim: other})), dict):
+            continue
+        for partner in _of_scarce(source, [name for name in sizes if name != dim and sizes[name] == sizes[dim]]):
+            both = resized(source.example, source.inputs, {dim: other, partner: other})
+            if isinstance(_run(evaluator, both), dict):
+                source.inputs = tuple(
+                    TensorSpec(spec.name, spec.dtype, tuple(dim if size == partner else size for size in spec.shape))
+                    for spec in source.inputs
+                )
+                source.notes += (f"dimension '{partner}' is '{dim}', without which it runs at {sizes[dim]} alone",)
+                break
 
 
 def _second(source: Source, evaluator: Evaluator, dim: str, size: int) -> list[tuple[Mapping[str, int], Outputs]]:

@@ -18,7 +18,7 @@ def resized(feeds: Feeds, inputs: Sequence[TensorSpec], sizes: Mapping[str, int]
         for axis, dim in enumerate(spec.shape):
             if isinstance(dim, str) and dim in sizes and sizes[dim] != array.shape[axis]:
                 array = np.take(array, range(sizes[dim]), axis=axis, mode="wrap")
-        found[spec.name] = np.ascontiguousarray(array)
+        found[spec.name] = np.asarray(array, order="C")  # ascontiguousarray makes a scalar an array of one axis
     return found
 
 

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from ..accuracy.metric import make_metric, refuse_labels, refuse_undefined
 from ..bundle import Bundle, open_bundle
-from ..contracts import Progress, Quiet
+from ..contracts import Feeds, Progress, Quiet, TensorSpec
 from ..data.chunks import in_chunks, nbytes
 from ..data.digest import SamplesDigest
 from ..devices import device_for
@@ -127,7 +129,7 @@ def evaluate(
             also mse, mae, r2, f1, miou) need ``source``.
         ignore_labels: use the data as if they had no labels; else labels that the metric does not use are refused.
         source: the model the bundle was made from, as `export` takes it.
-        inputs: as for `export`.
+        inputs: as for `export`; the value of an input (``sr=16000``) also stands for data that do not hold it.
         dynamic: as for `export`.
         task: as for `export`.
         reference: as for `export`: what says what ``source`` computes, where it is an ``.onnx`` file.
@@ -162,7 +164,7 @@ def evaluate(
                 device=device,
                 progress=progress,
             )
-    from ..data.load import load_data
+    from ..data.load import load_with_values
 
     if reference is not None and source is None:
         raise UsageError("--reference says what runs --source, which was not given", fix="Add --source.")
@@ -170,7 +172,7 @@ def evaluate(
     meter, baseline = make_metric(metric), make_metric(metric)
     state = bundle.manifest.state
     frame, optional = frame_inputs(bundle.manifest.inputs, state)
-    dataset = load_data(data, frame, preprocess=preprocess, optional=optional)
+    dataset = load_with_values(data, frame, _values(frame, inputs), preprocess=preprocess, optional=optional)
     # Frames alone are a stream, in which each side keeps its own state, as in an app.
     streamed = bool(state) and not has_state(next(dataset.feeds()), state)
     if ignore_labels:
@@ -286,6 +288,20 @@ def _load_reference(
         model.use_example(whole_example(model, frame))
     asked = [whole_example(model, feeds) for feeds in dataset.take(ASKED).feeds()]
     return model, reference_for(model, asked, choice, bundle.manifest.ignore)
+
+
+def _values(inputs: Sequence[TensorSpec], flags: Sequence[str]) -> Feeds:
+    """The inputs of which ``--input`` gives the value, at the bundle's dtype; a free dimension is 1."""
+    if not flags:
+        return {}
+    from ..sources.flags import stated_values
+
+    values = stated_values(flags)
+    return {
+        spec.name: np.full([size if isinstance(size, int) else 1 for size in spec.shape], values[spec.name], spec.dtype)
+        for spec in inputs
+        if spec.name in values
+    }
 
 
 def _recorded(bundle: Bundle, metric: str, data_sha256: str) -> tuple[float | None, str | None]:

@@ -150,7 +150,7 @@ def export(
     from ..analysis.cost import analyze
     from ..data.dataset import Dataset
     from ..pipeline.pack import pack_bundle
-    from ..sources.flags import parse_ranges, states_shapes
+    from ..sources.flags import parse_ranges, stated_values, states_shapes
     from ..sources.load import load_source
     from ..sources.quantized import quantized_form
     from ..sources.state import settle
@@ -190,6 +190,7 @@ def export(
         real = bool(data or calibration_data)
         with stages.stage("read the data"):
             read = partial(read_data, preprocess=preprocess, stated=stated, settle=partial(settle, named=state))
+            read = partial(read, valued=stated_values(inputs))
             model, dataset, calibration = _datasets(model, data, calibration_data, read, samples, calibration_samples)
         if ignore_labels:
             dataset = dataset.without_labels()

@@ -110,6 +110,17 @@ class Dataset:
         other.has_labels, other._fetch = False, bare
         return other
 
+    def with_constants(self, constants: Feeds) -> Dataset:
+        """The same samples, each with these inputs beside its own."""
+        fetch = self._fetch
+
+        def whole(indices: Sequence[int]) -> Iterator[Sample]:
+            return (Sample({**constants, **sample.feeds}, sample.label) for sample in fetch(indices))
+
+        other = copy.copy(self)
+        other._fetch = whole
+        return other
+
     def head(self, count: int) -> Dataset:
         """The first ``count`` samples, or all of them: what follows one another stays together."""
         part = copy.copy(self)

@@ -31,6 +31,9 @@ def check_names(given: list[str], inputs: tuple[TensorSpec, ...], where: str) ->
         got = f"it holds {', '.join(given) or 'nothing'}"
         near = suggestion(missing[0], unknown) if unknown else ""
         fix = f"Rename the array {near[len('Did you mean ') : -1]} to '{missing[0]}'" if near.startswith("Did") else ""
+        spec = next(item for item in inputs if item.name == missing[0])
+        if not fix and len(spec.shape) < 2 and all(size == 1 for size in spec.shape):
+            fix = f"Add it; for an .onnx file one value for all samples will do: --input {spec.name}=VALUE"
         raise DataError(f"{where} has no array '{missing[0]}', which the model takes; {got}", fix=fix)
     if unknown:
         raise DataError(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
-from ..contracts import TensorSpec
+from ..contracts import Feeds, TensorSpec
 from ..errors import DataError
 from .dataset import Dataset
 
@@ -66,3 +67,25 @@ def load_data(
         f"{spec} is not data that edgekit can read",
         fix=f"Save it as .npz: numpy.savez('data.npz', {', '.join(f'{item.name}=…' for item in inputs)}, labels=…)",
     )
+
+
+def load_with_values(spec: str, inputs: tuple[TensorSpec, ...], values: Feeds, **options: Any) -> Dataset:
+    """See `load_data`; inputs that the data do not hold have one value in all samples.
+
+    Args:
+        spec: see `load_data`.
+        inputs: the model's inputs.
+        values: of some of them (``--input sr=16000``).
+        options: of `load_data`.
+    """
+    try:
+        return load_data(spec, inputs, **options)
+    except DataError as error:
+        others = tuple(item for item in inputs if item.name not in values)
+        if len(others) == len(inputs) or not others:
+            raise
+        try:
+            return load_data(spec, others, **options).with_constants(values)
+        except DataError as second:
+            # Data that hold such an input are wrong in another way.
+            raise (error if any(f"'{name}'" in second.what for name in values) else second) from None

@@ -8,7 +8,7 @@ shapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..contracts import Feeds, TensorSpec
 from ..data.dataset import Dataset
 from ..data.first import first_sample
 from ..data.images import keeps_sizes
-from ..data.load import load_data
+from ..data.load import load_with_values
 from ..errors import DataError, EdgekitError
 from ..measure.stream import frame_inputs
 from ..sources.flags import flag_for
@@ -50,7 +50,12 @@ def load_at_data(load: Callable[[Sequence[str]], Source], data: str | None, prep
 
 
 def read_data(
-    model: Source, data: str, preprocess: str | None, stated: Stated, settle: Callable[[Source], None]
+    model: Source,
+    data: str,
+    preprocess: str | None,
+    stated: Stated,
+    settle: Callable[[Source], None],
+    valued: Collection[str] = (),
 ) -> tuple[Source, Dataset]:
     """The samples that ``data`` names, and the model at their size.
 
@@ -60,12 +65,14 @@ def read_data(
         preprocess: how an image folder becomes input arrays.
         stated: see `Stated`.
         settle: gives a source its state.
+        valued: inputs that have the example's value in all samples, where the data do not hold them.
 
     Raises:
         DataError: they do not fit, and the model cannot be taken at their size; names both shapes.
     """
     inputs, optional = frame_inputs(model.inputs, model.state)
-    read = partial(load_data, data, preprocess=preprocess, optional=optional)
+    values = {name: model.example[name] for name in valued if name in model.example}
+    read = partial(load_with_values, data, values=values, preprocess=preprocess, optional=optional)
     try:
         return model, read(inputs)
     except DataError as error:

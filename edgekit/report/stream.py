@@ -17,7 +17,7 @@ def state_line(source: Mapping[str, Any]) -> str:
     found = set(source.get("state_found") or ())
     groups = {
         "stated": [item for item in pairs if not item["buffer"] and item["input"] not in found],
-        "found by name and shape; not so: --state none": [item for item in pairs if item["input"] in found],
+        "found by name, shape and order; not so: --state none": [item for item in pairs if item["input"] in found],
         "buffers that forward overwrites": [item for item in pairs if item["buffer"]],
     }
     told = []

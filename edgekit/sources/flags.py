@@ -108,6 +108,11 @@ def states_shapes(inputs: Sequence[str]) -> str | None:
     return "--input" if any(parse_input(text).value is None for text in inputs) else None
 
 
+def stated_values(inputs: Sequence[str]) -> dict[str, float]:
+    """The inputs of which ``--input`` gives the value alone, with it: ``sr=16000``."""
+    return {flag.name: flag.value for flag in map(parse_input, inputs) if flag.value is not None}
+
+
 def parse_dynamic(text: str, inputs: Sequence[tuple[str, int]], usual: dict[tuple[str, int], str]) -> FreeAxis:
     """Read one ``--dynamic`` flag against the model's inputs, given as (name, rank).
 

@@ -297,8 +297,20 @@ def _output(spec: str, value: ir.Value, fixed: dict[str, int]) -> TensorSpec:
     return TensorSpec(
         name,
         _dtype(value.type.dtype),
-        tuple(fixed.get(d, d) if isinstance(d, str) else d for d in _dims(name, value.shape)),
+        tuple(
+            _fixed(size, axis, value.shape, name, fixed) if isinstance(size, str) else size
+            for axis, size in enumerate(_dims(name, value.shape))
+        ),
     )
+
+
+def _fixed(dim: str, axis: int, shape: ir.Shape, output: str, fixed: Mapping[str, int]) -> int | str:
+    """The size that ``--input`` gives a dimension by the file's name of it: a name that is ours says nothing here."""
+    given = shape[axis]
+    named = not isinstance(given, int) and _dim_name(given.value, "") == dim
+    if dim not in fixed:
+        return dim
+    return fixed[dim] if named else f"{output}_dim{axis}"
 
 
 def _description(model: ir.Model) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.accuracy.claims import check_claims
 from edgekit.accuracy.resize import resized
@@ -19,6 +19,7 @@ from edgekit.exporters import GraphRequest
 from edgekit.exporters.onnx_graph import OnnxGraph
 from edgekit.sources.load import load_source
 from edgekit.sources.source import Source
+from edgekit.sources.state import settle
 
 Shape = Sequence[Any]
 
@@ -190,3 +191,50 @@ def test_a_sample_at_another_size_begins_anew() -> None:
     assert found["x"].tolist() == [[1, 2], [3, 4], [1, 2]]
     assert found["m"].tolist() == [[0, 1, 0], [2, 3, 2], [4, 5, 4]]
     assert resized(feeds, specs, {"n": 1})["x"].tolist() == [[1, 2]]
+
+
+def recurrent(path: Path) -> Path:
+    """input [?, ?], state [2, ?, 4], sr [] → output [?, 4], stateN [?, ?, ?]: one batch, which no name tells."""
+    nodes = [
+        helper.make_node("Slice", ["input", "zero", "four", "one"], ["x"]),
+        helper.make_node("Unsqueeze", ["x", "zero"], ["x3"]),
+        helper.make_node("Concat", ["x3", "state"], ["all"], axis=0),
+        helper.make_node("Cast", ["sr"], ["rate"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["all", "rate"], ["scaled"]),
+        helper.make_node("ReduceSum", ["scaled", "zero"], ["output"], keepdims=0),
+        helper.make_node("Slice", ["all", "zero", "two", "zero"], ["stateN"]),
+    ]
+    numbers = {"zero": 0, "one": 1, "two": 2, "four": 4}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, None]),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, [2, None, 4]),
+            helper.make_tensor_value_info("sr", TensorProto.INT64, []),
+        ],
+        [
+            helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, 4]),
+            helper.make_tensor_value_info("stateN", TensorProto.FLOAT, [None, None, None]),
+        ],
+        [numpy_helper.from_array(np.array([value]), name) for name, value in numbers.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_a_state_whose_batch_has_no_name_is_of_the_models_batch(tmp_path: Path) -> None:
+    path = str(recurrent(tmp_path / "m.onnx"))
+    source = load_source(path, inputs=["sr=2"])
+    settle(source, [])
+    check_claims(source)
+    assert [item.input for item in source.state] == ["state"]
+    assert [spec.shape for spec in source.inputs] == [("batch", "input_dim1"), (2, "batch", 4), ()]
+    assert [spec.shape for spec in source.outputs] == [("batch", 4), ("stateN_dim0", "batch", "stateN_dim2")]
+    assert source.example["sr"].shape == () and source.example["sr"] == 2
+    assert source.notes[-1] == "dimension 'state_dim1' is 'batch', without which it runs at 1 alone"
+    # What --input says of a batch says nothing of what stands first in a nameless output.
+    fixed = load_source(path, inputs=["sr=2", "input:float32:1x8"])
+    assert fixed.outputs[1].shape[0] == "stateN_dim0"
+    settle(fixed, [])
+    assert [item.input for item in fixed.state] == ["state"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgekit.contracts import Array, TensorSpec
 from edgekit.data.dataset import Dataset, Sample
 from edgekit.data.images import Preprocess, parse_preprocess
-from edgekit.data.load import load_data
+from edgekit.data.load import load_data, load_with_values
 from edgekit.errors import DataError, EdgekitError, EngineError, UsageError
 
 IMAGE = (TensorSpec("image", "float32", (1, 3, 8, 8)),)
@@ -366,3 +366,23 @@ def test_another_byte_order_is_turned_into_the_machines(tmp_path: Path) -> None:
     samples = list(load_data(str(tmp_path / "swapped.npz"), (TensorSpec("x", "float32", (1, 3)),)).samples())
     assert all(sample.feeds["x"].dtype.isnative for sample in samples)
     np.testing.assert_array_equal(np.concatenate([sample.feeds["x"] for sample in samples]), image)
+
+
+def test_a_value_stands_for_what_the_data_do_not_hold(tmp_path: Path) -> None:
+    inputs = (TensorSpec("x", "float32", (1, 4)), TensorSpec("sr", "int64", ()))
+    values = {"sr": np.array(16000)}
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 4), "f4"))
+    samples = list(load_with_values(str(tmp_path / "x.npz"), inputs, values).feeds())
+    assert [int(feeds["sr"]) for feeds in samples] == [16000] * 3
+    np.savez(tmp_path / "both.npz", x=np.ones((3, 4), "f4"), sr=np.full(3, 8000))
+    assert [int(feeds["sr"]) for feeds in load_with_values(str(tmp_path / "both.npz"), inputs, values).feeds()] == [
+        8000
+    ] * 3
+    np.savez(tmp_path / "wrong.npz", x=np.ones((3, 5), "f4"))
+    with pytest.raises(DataError, match="'x' must have the shape Nx4"):
+        load_with_values(str(tmp_path / "wrong.npz"), inputs, values)
+    np.savez(tmp_path / "float.npz", x=np.ones((3, 4), "f4"), sr=np.full(3, 0.5))
+    with pytest.raises(DataError, match="'sr' must be int64"):
+        load_with_values(str(tmp_path / "float.npz"), inputs, values)
+    with pytest.raises(DataError, match=r"no array 'sr'.* one value for all samples will do: --input sr=VALUE"):
+        load_data(str(tmp_path / "x.npz"), inputs)

@@ -18,8 +18,10 @@ from edgekit.context import PassContext
 from edgekit.contracts import Feeds, options_from
 from edgekit.errors import UsageError
 from edgekit.measure.parity import ParityMeter
+from edgekit.measure.stream import Stream
 from edgekit.sources.load import load_source
 from edgekit.sources.source import Source
+from edgekit.sources.state import settle
 from edgekit.target.load import load_target
 from edgekit.target.profile import Candidate, PassSpec
 from edgekit.target.toolchain import Toolchain
@@ -69,6 +71,48 @@ def write(engine: str, source: Source, folder: Path, **options: Any) -> tuple[An
     for feeds in samples():
         meter.add(source.forward(feeds), session.run(feeds))
     return artifact, meter.result().sqnr_db
+
+
+class Ring(torch.nn.Module):
+    """Remembers in a buffer and in an argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.out = torch.nn.GRUCell(6, 5), torch.nn.Linear(5, 1)
+        self.register_buffer("past", torch.full((1, 3), 0.5))
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor) -> dict[str, torch.Tensor]:
+        state = self.cell(torch.cat([self.past, x], -1), state)
+        self.past.copy_(x)
+        return {"y": self.out(state), "stateN": state}
+
+
+@pytest.mark.parametrize("engine", ["executorch", "litert"])
+def test_a_stream_keeps_its_state_outside_the_engine(engine: str, tmp_path: Path) -> None:
+    needs(engine)
+    torch.manual_seed(0)
+    net = Ring().eval()
+    source = load_source((net, (torch.randn(1, 3), torch.zeros(1, 5))))
+    settle(source, [])
+    exporter, runtime = plugins.load("exporters", engine)(), plugins.load("runtimes", engine)()
+    artifact, _ = exporter.write_program(source, tmp_path, "fp32", exporter.Options(), PassContext())
+    session = runtime.open(artifact, runtime.Options(threads=1))
+    frames, state = torch.randn(12, 1, 3), torch.zeros(1, 5)
+    net.past.fill_(0.5)
+    with Stream(session, source.inputs, source.state, source.initial) as one:
+        with Stream(session, source.inputs, source.state, source.initial) as other:
+            first = None
+            for frame in frames:
+                with torch.no_grad():
+                    y, state = net(frame, state).values()
+                got = one.run({"x": frame.numpy()})
+                first = got["y"] if first is None else first
+                assert list(got) == ["y"] and one.bound is False
+                np.testing.assert_allclose(got["y"], y.numpy(), rtol=1e-4, atol=1e-6)
+                other.run({"x": -frame.numpy()})
+        assert first is not None
+        one.reset()
+        np.testing.assert_array_equal(one.run({"x": frames[0].numpy()})["y"], first)
 
 
 @pytest.mark.slow
