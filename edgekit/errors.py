@@ -72,6 +72,10 @@ class SourceError(EdgekitError):
     exit_code = 3
 
 
+class UnusableSourceError(SourceError):
+    """The source itself is at fault, whatever its inputs are."""
+
+
 class DataError(EdgekitError):
     """The data does not fit the model, or holds what no model should get."""
 

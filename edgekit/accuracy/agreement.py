@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..contracts import Feeds, Outputs, Tolerance
-from ..errors import EngineError, SourceError
+from ..errors import EngineError, SourceError, UnusableSourceError
 from ..graph import all_graphs
 from ..json_output.export import DecidedBy
 from ..measure.ignore import IgnoreWhere, blank
@@ -51,6 +51,7 @@ class _Asked:
     evaluator: Evaluator | None = None
     answers: list[Outputs] = field(default_factory=list)
     why: str = ""
+    opened: bool = False  # it took the file, whatever it then said of the samples
 
     @property
     def title(self) -> str:
@@ -100,6 +101,7 @@ def _ask(name: str, path: Path, samples: Sequence[Feeds]) -> _Asked:
     timed = name == "onnx.reference"
     try:
         asked.evaluator = open_evaluator(name, path, deadline=start + FIRST_S if timed else None)
+        asked.opened = True
         asked.answers.append(asked.evaluator.run(samples[0]))
         if not timed:
             asked.answers += [asked.evaluator.run(feeds) for feeds in samples[1:]]
@@ -121,7 +123,8 @@ def _decide(
     able = [item for item in asked if item.evaluator is not None]
     reasons = [f"{item.title} cannot run it: {item.why}" for item in asked if item.evaluator is None]
     if not able:
-        raise SourceError(f"{path.name} has no reference to compare with", details=reasons, fix="Check the file.")
+        kind = SourceError if any(item.opened for item in asked) else UnusableSourceError
+        raise kind(f"{path.name} has no reference to compare with", details=reasons, fix="Check the file.")
     if choice is not None:
         for item in able:
             if item.name == choice:
@@ -136,6 +139,12 @@ def _decide(
             return item, "agreement" if len(able) == 2 else "majority"
     best, other = ranked[0], ranked[1]
     node = _first_node(path, best, other, samples, tolerance)
+    drawn = _random_node(path)
+    if drawn is not None:
+        raise UnusableSourceError(
+            f"{path.name} answers differently each time: {drawn} draws random numbers, so nothing can be compared",
+            fix="Make the random values an input of the model, or export it in evaluation mode.",
+        )
     raise SourceError(
         f"what {path.name} computes is not known: no two of its evaluators agree",
         details=[
@@ -232,6 +241,19 @@ def _error(want: Any, got: Any) -> float:
     meter = ParityMeter()
     meter.add({"": want}, _in_the_types_of({"": want}, {"": got}))
     return meter.result().rel_l2
+
+
+def _random_node(path: Path) -> str | None:
+    """The first node that draws numbers at every run."""
+    for graph in all_graphs(ir.load(path)):
+        for node in graph:
+            trains = node.op_type == "Dropout" and len(node.inputs) > 2 and node.inputs[2] is not None
+            if node.op_type in _RANDOM or trains:
+                return f"{node.op_type} '{node.name or node.outputs[0].name}'"
+    return None
+
+
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
 def _is_quantized(path: Path) -> bool:

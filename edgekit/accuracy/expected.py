@@ -44,12 +44,13 @@ class ReferenceRun:
     Attributes:
         name: the reference's, with its version.
         report: who else was asked for it; None: nobody told.
+        empty: outputs without a single value in any sample: nothing of them is compared.
         metric: the metric of the reference's own outputs, in the metric's unit; None: none was named.
         data_sha256: which samples these are (`SamplesDigest`); None: no metric was named.
 
     Raises:
-        DataError: the reference itself answers NaN (names the sample and the output), or the metric is not defined
-            for what it answers.
+        DataError: the reference itself answers NaN (names the sample and the output), or nothing at all, or the metric
+            is not defined for what it answers.
         UsageError: no metric of that name.
     """
 
@@ -62,9 +63,12 @@ class ReferenceRun:
         digest = SamplesDigest()
         self._kept: list[Outputs | Path] = []
         held_bytes = 0
+        values: dict[str, int] = {}
         for index, sample in enumerate(dataset.samples()):
             outputs = reference.run(sample.feeds)
             _refuse_nan(outputs, index, self.name)
+            for name, array in outputs.items():
+                values[name] = values.get(name, 0) + array.size
             if meter is not None:
                 meter.add(outputs, sample.label, outputs)
                 digest.add(sample)
@@ -76,6 +80,12 @@ class ReferenceRun:
                 np.savez(path, **outputs)  # type: ignore[arg-type]  # numpy's stub takes **kwds for its options only
                 self._kept.append(path)
             progress.step(index + 1, len(dataset), self.name)
+        self.empty = tuple(name for name, count in values.items() if not count)
+        if len(self.empty) == len(values):
+            raise DataError(
+                f"{self.name} returned no value: {_named(self.empty)} empty for every sample, so nothing can be compared",
+                fix="Give samples in which the model finds something.",
+            )
         if meter is not None and metric is not None:
             refuse_undefined(meter, metric, self.name)
         self.metric = None if meter is None else meter.value()
@@ -100,6 +110,16 @@ def _load(kept: Outputs | Path) -> Outputs:
         return kept
     with np.load(kept, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def _named(outputs: tuple[str, ...]) -> str:
+    names = ", ".join(f"'{name}'" for name in outputs)
+    return f"output {names} is" if len(outputs) == 1 else f"outputs {names} are"
+
+
+def empty_note(outputs: tuple[str, ...]) -> str:
+    """What a result says of outputs of which nothing was compared."""
+    return f"{_named(outputs)} empty for every sample: nothing of that is checked"
 
 
 def _refuse_nan(outputs: Outputs, index: int, reference: str) -> None:

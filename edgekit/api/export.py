@@ -143,7 +143,7 @@ def export(
     """
     from ..accuracy.agreement import ASKED
     from ..accuracy.claims import check_claims
-    from ..accuracy.expected import ReferenceRun
+    from ..accuracy.expected import ReferenceRun, empty_note
     from ..accuracy.growing import begin_empty, with_content
     from ..accuracy.ignore_where import ignore_note, ignore_rules
     from ..accuracy.reference import reference_for
@@ -224,6 +224,7 @@ def export(
                 else:
                     calibration, _ = with_state(calibration, model, trusted, _folder(workdir, "calibration"))
                 expected = ReferenceRun(dataset, running, workdir, stages, rules.metric)
+                model.notes += (empty_note(expected.empty),) if expected.empty else ()
                 resized = at_second_sizes(
                     model, trusted, with_content([s.feeds for s in expected.first(2)]), dimensions
                 )

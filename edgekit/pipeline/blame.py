@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from ..errors import DataError, ParityError, SourceError
+from ..errors import DataError, ParityError, SourceError, UnusableSourceError
 
 
 @contextlib.contextmanager
@@ -18,7 +18,7 @@ def blaming(made_up: str | None) -> Iterator[None]:
     try:
         yield
     except (SourceError, DataError, ParityError) as error:
-        if made_up is None:
+        if made_up is None or isinstance(error, UnusableSourceError):
             raise
         raise type(error)(
             f"{error.what}, on made-up {made_up}",

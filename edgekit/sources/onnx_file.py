@@ -17,6 +17,7 @@ from .quantized import quantized_form
 from .source import Source
 
 _DEFAULT_SIZE = 32
+_LFS = b"version https://git-lfs.github.com/"
 _NAMELESS = ("", "?", "none", "unk", "unknown", "dynamic", "-")
 
 
@@ -87,7 +88,13 @@ def open_model(path: Path) -> ir.Model:
         SourceError: see `load`.
     """
     try:
+        with path.open("rb") as file:
+            pointer = file.read(len(_LFS)) == _LFS
+        if pointer:
+            raise SourceError(f"{path} is a pointer of Git LFS, not the model itself", fix="Fetch it: git lfs pull")
         model = ir.load(path)
+    except SourceError:
+        raise
     except Exception as error:
         raise SourceError(f"{path} is not an ONNX model: {_one_line(error)}") from error
     if not model.graph.outputs:

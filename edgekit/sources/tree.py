@@ -92,7 +92,8 @@ def convert(value: Any, half_to_float: bool) -> Any:
     import torch
 
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.ascontiguousarray(value))
+        # Its own memory, of this machine's byte order; a scalar stays one.
+        value = torch.from_numpy(np.array(value, value.dtype.newbyteorder("="), order="C"))
     if isinstance(value, torch.Tensor):
         wide = half_to_float and value.is_floating_point()
         return value.detach().to(device="cpu", dtype=torch.float32 if wide else None)

@@ -14,7 +14,7 @@ from edgekit.accuracy import agreement
 from edgekit.accuracy.agreement import agreed
 from edgekit.accuracy.evaluators import Evaluator, open_evaluator
 from edgekit.contracts import Feeds
-from edgekit.errors import SourceError
+from edgekit.errors import SourceError, UnusableSourceError
 
 STEPS, BATCH, SIZE, HIDDEN = 7, 4, 5, 6
 RANDOM = np.random.default_rng(0)
@@ -185,3 +185,21 @@ def test_where_one_lacks_an_operator_the_third_is_asked(tmp_path: Path) -> None:
     assert [item.agrees for item in report.others] == [None, True]
     expected = X["x"] / (1 + np.exp(-1.702 * X["x"]))  # x·σ(αx), α = 1.702
     np.testing.assert_allclose(evaluator.run(X)["y"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (helper.make_node("RandomNormalLike", ["x"], ["q"], "noise"), "RandomNormalLike 'noise' draws random numbers"),
+        (helper.make_node("Dropout", ["x", "half", "train"], ["q"]), "Dropout 'q' draws random numbers"),
+        (helper.make_node("Mine", ["x"], ["q"], domain="mine"), "no reference to compare with"),
+    ],
+)
+def test_what_no_input_would_change_is_the_files_fault(tmp_path: Path, node: Any, message: str) -> None:
+    ends = [helper.make_tensor_value_info(name, 1, [4, 8]) for name in "xy"]
+    constants = [numpy_helper.from_array(np.float32(0.5), "half"), numpy_helper.from_array(np.array(True), "train")]
+    graph = helper.make_graph([node, helper.make_node("Relu", ["q"], ["y"])], "g", ends[:1], ends[1:], constants)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(UnusableSourceError, match=message):
+        agreed(tmp_path / "m.onnx", [{"x": np.ones((4, 8), np.float32)}])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.accuracy import expected
-from edgekit.accuracy.expected import ReferenceRun
+from edgekit.accuracy.expected import ReferenceRun, empty_note
 from edgekit.accuracy.reference import Reference
 from edgekit.contracts import Feeds, Outputs, Quiet
 from edgekit.data.dataset import Dataset, Sample
@@ -54,6 +54,17 @@ def test_run_once_and_streamed_as_often_as_asked(
 
 def test_without_a_metric_there_is_none(tmp_path: Path) -> None:
     assert ReferenceRun(dataset(), Reference("identity", Identity()), tmp_path, Quiet()).metric is None
+
+
+def test_what_answers_nothing_cannot_be_compared(tmp_path: Path) -> None:
+    """A detector that finds nothing in noise: all candidates would be exact."""
+    nothing = {"boxes": np.empty((0, 4), np.float32), "scores": np.empty(0, np.float32)}
+    with pytest.raises(DataError, match=r"outputs 'boxes', 'scores' are empty for every sample.*Give samples in which"):
+        ReferenceRun(dataset(), Reference("none", lambda feeds: dict(nothing)), tmp_path, Quiet())
+    run = ReferenceRun(dataset(), Reference("some", lambda feeds: {**nothing, "n": np.ones(1)}), tmp_path, Quiet())
+    assert run.empty == ("boxes", "scores")
+    found = empty_note(run.empty)
+    assert found == "outputs 'boxes', 'scores' are empty for every sample: nothing of that is checked"
 
 
 def test_a_reference_that_answers_nan_is_refused(tmp_path: Path) -> None:

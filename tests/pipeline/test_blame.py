@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from edgekit.api.export import export
-from edgekit.errors import DataError, EngineError, SourceError
+from edgekit.errors import DataError, EngineError, SourceError, UnusableSourceError
 from edgekit.pipeline.blame import blaming
 
 
@@ -21,7 +21,8 @@ def test_only_what_inputs_can_cause_and_only_made_up_ones() -> None:
         "it does not run, on made-up images 1x3x32x32:\n  because\n"
         "These inputs may be at fault, not the model: give real ones with --data. Check the file."
     )
-    for made_up, error in ((None, SourceError("it does not run")), ("images", EngineError("no engine"))):
+    passed = (SourceError("it does not run"), EngineError("no engine"), UnusableSourceError("no operator"))
+    for made_up, error in zip((None, "images", "images"), passed, strict=True):
         with pytest.raises(type(error)) as same, blaming(made_up):
             raise error
         assert same.value is error

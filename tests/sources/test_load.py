@@ -184,6 +184,24 @@ def test_half_precision_is_converted_and_said(net: Path) -> None:
     assert "weights in float16 were converted to float32" in source.notes[0]
 
 
+def test_example_arrays_of_numpy_keep_their_rank_and_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "scaled.py").write_text(
+        """
+import numpy as np, torch
+
+class Scaled(torch.nn.Module):
+    def forward(self, x, k):
+        return x * k
+
+def build():
+    return Scaled(), (np.array([[1, 2]], ">f4"), np.array(3.0, np.float32))
+"""
+    )
+    source = load_source(tmp_path / "scaled.py:build")
+    assert [spec.shape for spec in source.inputs] == [(1, 2), ()]
+    np.testing.assert_array_equal(source.example["x"], [[1, 2]])
+
+
 def test_what_is_no_module(net: Path) -> None:
     assert "returned the class Net, which is neither" in refusal("net.py:klass")
 
@@ -506,6 +524,8 @@ def test_onnx_that_fails_the_checker(tmp_path: Path) -> None:
     assert "fails onnx's checker" in refusal(path)
     path.write_bytes(b"garbage" * 100)
     assert "is not an ONNX model" in refusal(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n")
+    assert "is a pointer of Git LFS, not the model itself. Fetch it: git lfs pull" in refusal(path)
 
 
 def external(folder: Path, location: str) -> Path:
