@@ -83,7 +83,7 @@ class ReferenceRun:
         self.empty = tuple(name for name, count in values.items() if not count)
         if len(self.empty) == len(values):
             raise DataError(
-                f"{self.name} returned no value: {_named(self.empty)} empty for every sample, so nothing can be compared",
+                f"nothing can be compared: {_named(self.empty)} empty for every sample, by {self.name}",
                 fix="Give samples in which the model finds something.",
             )
         if meter is not None and metric is not None:

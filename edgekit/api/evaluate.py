@@ -51,6 +51,7 @@ class EvalResult:
     compared_with: str | None = None  # "labels", "PyTorch"; None: only the metric's author knows
     details: Mapping[str, float] = field(default_factory=dict)  # what the value alone does not tell
     streamed: bool = False  # a model with memory ran with its own state, from sample to sample
+    notes: tuple[str, ...] = ()  # what of the data was changed or left out
     interval: Estimate | None = None  # of the value; None: one sample, or all alike
     reference_interval: Estimate | None = None
     drop_interval: Estimate | None = None  # paired: over the same samples; None also where only a number is recorded
@@ -94,6 +95,7 @@ class EvalResult:
             "data": self.data,
             "samples": self.samples,
             "streamed": self.streamed,
+            "notes": list(self.notes),
             "device": self.device,
             "runtime": {"name": self.runtime, "version": self.version, "options": self.options},
         }
@@ -240,6 +242,7 @@ def evaluate(
         compared_with=meter.against("" if trusted is None else trusted.name, dataset.has_labels),
         details=meter.details(),
         streamed=streamed,
+        notes=dataset.notes,
         interval=metric_interval(meter),
         reference_interval=None if trusted is None else metric_interval(baseline),
         drop_interval=None if trusted is None else drop_interval(meter, baseline),

@@ -192,6 +192,8 @@ def export(
             read = partial(read_data, preprocess=preprocess, stated=stated, settle=partial(settle, named=state))
             read = partial(read, valued=stated_values(inputs))
             model, dataset, calibration = _datasets(model, data, calibration_data, read, samples, calibration_samples)
+        both = [dataset] if calibration is None else [dataset, calibration]
+        model.notes += tuple(dict.fromkeys(f"{item.spec}: {note}" for item in both for note in item.notes))
         if ignore_labels:
             dataset = dataset.without_labels()
         if real:

@@ -32,9 +32,18 @@ class Preprocess:
     interpolation: str = "bilinear"  # or "bicubic", "nearest"; Pillow's, with antialiasing
 
     def __call__(self, image: Any) -> Array:
-        """A Pillow image → float32 [1, C, H, W] (or [1, H, W, C])."""
+        """A Pillow image → float32 [1, C, H, W] (or [1, H, W, C]).
+
+        Raises:
+            DataError: its pixels have more than 8 bits: Pillow's conversion would cut them off at 255.
+        """
         from PIL import Image
 
+        if image.mode == "F" or image.mode.startswith("I"):
+            raise DataError(
+                f"its pixels are {_DEPTHS.get(image.mode, 'of 16 bits')}, and --preprocess is for those of 8 bits",
+                fix="Say how they become the input: --preprocess file.py:function",
+            )
         image = image.convert("L" if self.channels == "gray" else "RGB")
         if self.resize is not None:
             width, height = image.size
@@ -54,6 +63,7 @@ class Preprocess:
         return np.ascontiguousarray(batch, np.float32)
 
 
+_DEPTHS = {"F": "floats", "I": "integers of 32 bits"}
 PRESETS = {
     "imagenet": Preprocess(resize=256, crop=224, mean=_MEAN, std=_STD),
     "unit": Preprocess(),
@@ -139,10 +149,12 @@ def load(spec: str, folder: Path, inputs: tuple[TensorSpec, ...], preprocess: st
     item = _image_input(spec, inputs)
     _need_pillow()
     change = _function(preprocess) if is_factory(preprocess) else parse_preprocess(preprocess)
-    files, classes = _files(spec, folder)
+    files, classes, left = _files(spec, folder)
     batch = item.shape[0] if item.shape and isinstance(item.shape[0], int) else 1
     count = len(files) // batch
-    notes = [f"{len(classes)} classes, in the order of their folders' names"] if classes else []
+    notes = [_classes_note(classes)] if classes else []
+    if left:
+        notes.append(f"left out, because they are no images of a known ending: {len(left)}, such as '{left[0]}'")
     if len(files) % batch:
         notes.append(f"the last {len(files) % batch} images were left out: the model takes {batch} at once")
     if files and not count:
@@ -187,11 +199,23 @@ def _need_pillow() -> None:
         raise EngineError("reading images needs the package Pillow", fix="Install it: pip install pillow") from error
 
 
-def _files(spec: str, folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """(image, class index) in order, and the classes' names; images without a class have the index −1."""
-    folders = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
-    found = [(path, index) for index, part in enumerate(folders) for path in _images(part)]
-    loose = [(path, -1) for path in _images(folder)]
+def _classes_note(classes: Sequence[str]) -> str:
+    note = f"{len(classes)} classes, in the order of their folders' names"
+    wrong = next(((i, name) for i, name in enumerate(classes) if name.isdecimal() and int(name) != i), None)
+    if wrong is not None and all(name.isdecimal() for name in classes):
+        note += f" as text: folder '{wrong[1]}' is class {wrong[0]}"
+    return note
+
+
+def _files(spec: str, folder: Path) -> tuple[list[tuple[Path, int]], list[str], list[str]]:
+    """(image, class index) in order, the classes' names, and what was left out.
+
+    Images without a class have the index −1. Hidden files are no part of the data.
+    """
+    folders = [item for item in _shown(folder) if item.is_dir()]
+    inside = [(item, index) for index, part in enumerate(folders) for item in _shown(part)]
+    found = [(item, index) for item, index in inside if _is_image(item)]
+    loose = [(item, -1) for item in _shown(folder) if _is_image(item)]
     if found and loose:
         raise DataError(
             f"{spec} holds images beside its class folders ({loose[0][0].name})",
@@ -199,11 +223,21 @@ def _files(spec: str, folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
         )
     if not found and not loose:
         raise DataError(f"{spec} holds no images", fix=f"Known endings: {', '.join(SUFFIXES)}")
-    return (found, [item.name for item in folders]) if found else (loose, [])
+    left = [item for item, _ in inside if not _is_image(item)]
+    left += [item for item in _shown(folder) if not item.is_dir() and not _is_image(item)]
+    return (
+        found or loose,
+        [item.name for item in folders] if found else [],
+        [str(item.relative_to(folder)) for item in left],
+    )
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+def _shown(folder: Path) -> list[Path]:
+    return sorted(item for item in folder.iterdir() if not item.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _read(path: Path, change: Callable[[Any], Any], item: TensorSpec) -> Array:
@@ -219,7 +253,9 @@ def _read(path: Path, change: Callable[[Any], Any], item: TensorSpec) -> Array:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
     try:
         made = change(upright)
-    except (DataError, UsageError):
+    except DataError as error:
+        raise DataError(f"{path}: {error.what}", details=error.details, fix=error.fix) from error
+    except UsageError:
         raise
     except Exception as error:
         raise DataError(

@@ -48,6 +48,8 @@ class Evaluate(TypedDict):
     samples: int
     streamed: NotRequired[bool]
     """a model with memory ran with its own state, from sample to sample"""
+    notes: NotRequired[list[str]]
+    """what of the data was changed or left out"""
     device: Device
     runtime: Runtime
     result: NotRequired[str | None]

@@ -316,6 +316,11 @@ def rows_of_scores(values: Array, metric: str) -> Array:
         raise DataError(
             f"metric '{metric}' needs scores of at least 2 classes on the last axis, got {describe(values)}"
         )
+    if values.ndim == 4 and values.shape[1] != 1 and values.shape[2] != 1:  # [batch, classes, h, w], or h, w, classes
+        raise DataError(
+            f"metric '{metric}' takes the last axis for the classes, and {describe(values)} looks like a picture's",
+            fix="Use miou, which knows the classes' axis of maps: miou, or miou,axis=3.",
+        )
     return values.reshape(-1, values.shape[-1])
 
 

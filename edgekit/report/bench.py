@@ -183,6 +183,8 @@ def evaluate_text(result: Mapping[str, Any], colour: bool, width: int) -> str:
     lines += labelled("device", device_line(result["device"]), ink, width)
     lines += labelled("runtime", _runtime(result["runtime"]), ink, width)
     lines += labelled("data", f"{result['data']}   {samples}", ink, width)
+    for note in result.get("notes") or ():
+        lines += labelled("note", note, ink, width)
     value = "exact" if metric["value"] is None else units.metric(name, metric["value"])
     value += _bounds(name, metric.get("interval"))
     more = units.metric_details(metric.get("details") or {})

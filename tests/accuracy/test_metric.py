@@ -52,6 +52,16 @@ def test_class_numbers_are_compared_as_such() -> None:
         value("top1", got, label=[0, 1, 2])
 
 
+@pytest.mark.parametrize("metric", ["agreement", "top1", "f1"])
+def test_the_columns_of_a_map_are_no_classes(metric: str) -> None:
+    """Class scores [batch, classes, h, w]: the highest of each row of pixels says nothing."""
+    scores = np.random.default_rng(0).normal(size=(1, 6, 8, 8)).astype(np.float32)
+    with pytest.raises(
+        DataError, match=r"takes the last axis for the classes, and .* looks like a picture's. Use miou"
+    ):
+        value(metric, scores, label=None if metric == "agreement" else np.zeros((6, 8), int), reference=scores)
+
+
 def test_labels_of_a_batch_and_of_tokens() -> None:
     scores = np.eye(6, dtype=np.float32).reshape(2, 3, 6)
     assert value("top1", scores, label=np.array([[0, 1, 2], [3, 4, 0]])) == pytest.approx(5 / 6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,14 @@ def test_integers_are_cast_where_they_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compressed", [False, True])
 def test_refused_arrays(tmp_path: Path, arrays: dict[str, Array], text: str, compressed: bool) -> None:
     assert text in refusal(npz(tmp_path / "d.npz", compressed, **arrays))
+
+
+def test_two_arrays_of_one_name(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        for value in (0, 1):
+            with archive.open("image.npy", "w") as file:
+                np.lib.format.write_array(file, np.full((2, 3, 8, 8), value, np.float32))
+    assert "holds two arrays named 'image'" in refusal(tmp_path / "d.npz")
 
 
 def test_arrays_of_different_length(tmp_path: Path) -> None:
@@ -273,6 +282,29 @@ def test_image_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples[3].feeds["image"][0, :, 0, 0], [1, -1, -1])
     flat = load_data(str(tmp_path / "cat"), IMAGE, preprocess="resize=8,crop=8")
     assert len(flat) == 2 and not flat.has_labels
+
+
+def test_what_of_a_folder_is_left_out_is_told(tmp_path: Path) -> None:
+    for name in ("1", "2", "10"):
+        picture(tmp_path / name / "a.png", (8, 8))
+    (tmp_path / "1" / "._a.png").write_bytes(b"another system's")  # hidden: no part of the data
+    (tmp_path / "2" / "b.heic").write_bytes(b"a picture")
+    picture(tmp_path / "2" / "more" / "c.png", (8, 8))
+    data = load_data(str(tmp_path), IMAGE, preprocess="unit")
+    assert data.notes == (
+        "3 classes, in the order of their folders' names as text: folder '1' is class 0",
+        "left out, because they are no images of a known ending: 2, such as '2/b.heic'",
+    )
+    assert [sample.label.tolist() for sample in data.samples() if sample.label is not None] == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_pixels_of_more_than_8_bits_are_not_cut_off(tmp_path: Path, dtype: str) -> None:
+    """Pillow's conversion makes a 16-bit picture white."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    image.fromarray(np.full((8, 8), 1000, dtype)).save(tmp_path / "a.tif")
+    message = refusal(tmp_path, preprocess="unit")
+    assert "a.tif: its pixels are" in message and "those of 8 bits. Say how they become the input" in message
 
 
 def test_image_folder_with_a_function(tmp_path: Path) -> None:
