@@ -145,7 +145,7 @@ def _entries(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInf
         tops.add(top)
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
             raise BundleError(f"'{entry.filename}' in '{source}' is encrypted, or compressed in an unusual way")
-        if name in entries:
+        if name in entries and entries[name].filename == entry.filename:
             raise BundleError(f"'{entry.filename}' is in '{source}' twice")
         entries[name] = entry
     if len(tops) != 1 or MANIFEST not in entries:

@@ -106,7 +106,7 @@ def open_arrays(path: Path) -> dict[str, Array]:
                 if info.filename == name:
                     raise DataError(f"{path} holds '{info.filename}', which is not a numpy array")
                 if name in arrays:
-                    raise DataError(f"{path} holds two arrays named '{name}'", fix="Write it again: numpy.savez")
+                    raise DataError(f"{path} holds two arrays named '{name}'", fix="Write it again, with numpy.savez.")
                 with archive.open(info) as member:
                     if info.compress_type == zipfile.ZIP_STORED:
                         arrays[name] = _map(path, info)

@@ -91,7 +91,9 @@ def open_model(path: Path) -> ir.Model:
         with path.open("rb") as file:
             pointer = file.read(len(_LFS)) == _LFS
         if pointer:
-            raise SourceError(f"{path} is a pointer of Git LFS, not the model itself", fix="Fetch it: git lfs pull")
+            raise SourceError(
+                f"{path} is a pointer of Git LFS, not the model itself", fix="Fetch it with git lfs pull."
+            )
         model = ir.load(path)
     except SourceError:
         raise

@@ -117,6 +117,12 @@ def _link(archive: zipfile.ZipFile, content: dict[str, bytes]) -> None:
     del content["README.md"]
 
 
+def _topless(archive: zipfile.ZipFile, content: dict[str, bytes]) -> None:
+    """Zipped from inside of the folder: two of its files lie in folders under the same name."""
+    for name, data in {**content, "model/readme": b"", "golden/readme": b""}.items():
+        archive.writestr(name, data)
+
+
 def _twice(archive: zipfile.ZipFile, content: dict[str, bytes]) -> None:
     archive.writestr("linear.edgekit/README.md", "other")
 
@@ -150,6 +156,7 @@ def _changed(archive: zipfile.ZipFile, content: dict[str, bytes]) -> None:
         (_named("linear.edgekit/extra"), "holds 'extra', not listed in manifest.json"),
         (_link, "is a link: a bundle holds none"),
         (_twice, "twice"),
+        (_topless, "it holds no single folder with a manifest.json"),
         (_without("manifest.json"), "it holds no single folder with a manifest.json"),
         (_without("README.md"), "is not complete: 'README.md' missing"),
         (_shorter, "'README.md' in '.*' has 1 bytes, expected 9"),

@@ -525,7 +525,7 @@ def test_onnx_that_fails_the_checker(tmp_path: Path) -> None:
     path.write_bytes(b"garbage" * 100)
     assert "is not an ONNX model" in refusal(path)
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n")
-    assert "is a pointer of Git LFS, not the model itself. Fetch it: git lfs pull" in refusal(path)
+    assert "is a pointer of Git LFS, not the model itself. Fetch it with git lfs pull." in refusal(path)
 
 
 def external(folder: Path, location: str) -> Path:
