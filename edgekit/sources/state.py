@@ -73,7 +73,7 @@ def settle(source: Source, named: Sequence[str]) -> None:
         for pair in (*pairs, *found):
             source.example[pair.input] = np.zeros_like(source.example[pair.input])
     source.state_found = tuple(pair.input for pair in found)
-    if hint := growing_hint(source):
+    if hint := growing_hint(source) or _nameless_hint(source):
         source.notes += (hint,)
 
 
@@ -105,6 +105,28 @@ def growing_hint(source: Source) -> str:
     return (
         f"output '{after.name}' is input '{before.name}' grown by a step{more}, which is not taken as state unless it "
         f"is named: {shown}"
+    )
+
+
+def _nameless_hint(source: Source) -> str:
+    """What to do about the one later output that has the dtype and shape of the one input; empty: it is not so clear.
+
+    Names say nothing of it, and a model of two inputs and two outputs may as well have no memory.
+    """
+    if source.state or source.kind == "huggingface":
+        return ""
+    pairs = [
+        (before, after)
+        for before in source.inputs
+        for after in source.outputs[1:]
+        if _alike(before, after) and before.dtype.startswith("float") and len(before.shape) > 1
+    ]
+    if len(pairs) != 1 or len(source.inputs) < 2:
+        return ""
+    ((before, after),) = pairs
+    return (
+        f"output '{after.name}' has the shape of input '{before.name}': if it is what the next run takes, name it: "
+        f"--state {after.name}={before.name}"
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from edgekit.contracts import StatePair, TensorSpec
 from edgekit.errors import SourceError, UsageError
 from edgekit.sources.load import load_source
+from edgekit.sources.source import Source
 from edgekit.sources.state import find_pairs, settle
 
 FRAME, STATE = (1, 3), (1, 8)
@@ -236,3 +237,19 @@ def test_an_exported_program_keeps_its_free_dimensions(tmp_path: Path) -> None:
     again = source.forward({"x": np.ones((5, 4), "f4"), "h": np.zeros((1, 4), "f4")})
     np.testing.assert_array_equal(first["output"], again["output"])  # nothing is kept between two calls
     np.testing.assert_allclose(first["h_out"], np.tanh(np.ones((1, 4))), rtol=1e-6)
+
+
+def test_a_state_without_a_name_is_hinted_at_and_not_taken() -> None:
+    class Anonymous(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x.sum(-1), 0.5 * y + x[:, :3]
+
+    def loaded(*named: str) -> Source:
+        source = load_source((Anonymous().eval(), (torch.randn(1, 4), torch.zeros(1, 3))))
+        settle(source, named)
+        return source
+
+    assert not loaded().state and loaded().notes[-1].endswith("what the next run takes, name it: --state output_1=y")
+    assert not loaded("none").notes
+    stated = loaded("output_1=y")
+    assert [(pair.output, pair.input) for pair in stated.state] == [("output_1", "y")] and not stated.notes
