@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 
 from ..contracts import StatePair, TensorSpec
@@ -45,7 +47,7 @@ def bundle_readme(
     """
     buffers = {name for pair in state if pair.buffer for name in (pair.input, pair.output)}
     inputs, outputs = ([spec for spec in specs if spec.name not in buffers] for specs in (inputs, outputs))
-    feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs)
+    feeds = _feeds(inputs)
     rows = [f"| in | `{spec.name}` | {spec.dtype} | {_shape(spec)} |" for spec in inputs]
     other = ""
     if substitute is not None:
@@ -98,7 +100,7 @@ def _stream(state: Sequence[StatePair], inputs: Sequence[TensorSpec]) -> str:
     if not state:
         return ""
     kept = {pair.input for pair in state}
-    frame = ", ".join(f'"{spec.name}": {spec.name}' for spec in inputs if spec.name not in kept)
+    frame = _feeds([spec for spec in inputs if spec.name not in kept])
     names = ", ".join(f"`{name}`" for name in kept)
     return f"""The model has memory ({names}). A stream keeps it from frame to frame, where the engine has it:
 
@@ -111,6 +113,15 @@ with load() as model, model.stream() as stream:
 A stream belongs to one caller; open as many as there are sources, they are independent.
 
 """
+
+
+def _feeds(inputs: Sequence[TensorSpec]) -> str:
+    """What stands between the braces of ``run({...})``; a name that is none in Python gets a variable that is."""
+    names = [spec.name for spec in inputs]
+    variables = [name if name.isidentifier() else re.sub(r"\W+|^(?=\d)", "_", name) for name in names]
+    return ", ".join(
+        f"{json.dumps(name, ensure_ascii=False)}: {var}" for name, var in zip(names, variables, strict=True)
+    )
 
 
 def _install_lines(install: str) -> str:
