@@ -242,6 +242,8 @@ class _Meter:
     ends: dict[float, int] = field(default_factory=dict)  # an end of some sample → values equal to it
 
     def add(self, sample: int, low: NDArray[Any], high: NDArray[Any], part: NDArray[Any], nan: NDArray[Any]) -> None:
+        if not part.size:  # an empty tensor has no range; ONNX Runtime answers ±∞
+            return
         bottom, top = float(low), float(high)
         fine = part[np.isfinite(part)]
         if bool(nan) or not (math.isfinite(bottom) and math.isfinite(top)):
@@ -288,7 +290,7 @@ class _Meter:
 
 
 def _ratio(largest: float, of: float) -> float:
-    if largest == 0.0:
+    if largest == 0.0 or math.isnan(of):  # nothing in it, or nothing but what is not finite
         return 1.0
     return largest / of if of > 0 else math.inf
 

@@ -124,6 +124,8 @@ class Parity:
 
     def told(self) -> str:
         """``SQNR 29.1 dB, worst part 8.1 dB``; ``all equal`` or ``equal within 1e-07``; how many integers differ."""
+        if self.outputs and all(item.n == 0 and not item.failure for item in self.outputs.values()):
+            return "every output empty: nothing was compared"
         if all(item.max_abs == 0.0 for item in self.outputs.values()):
             return "all equal"
         shares = [item.differ for item in self.outputs.values() if item.differ is not None]

@@ -79,3 +79,10 @@ def test_what_is_clipped_is_saturated() -> None:
     assert tensors["x"].saturated == pytest.approx(0.16, abs=0.03)
     free, _ = seen([np.random.default_rng(i).standard_normal(500).astype(np.float32) for i in range(20)])
     assert free.to_json()["saturated"] == [] and free.warnings == []
+
+
+def test_an_empty_tensor_has_no_range_and_is_no_oddity() -> None:
+    found, tensors = seen([np.zeros(0, np.float32), np.array([1.0, -2.0], np.float32)] * 8)
+    assert found.warnings == [] and (tensors["x"].low, tensors["x"].high) == (-2.0, 1.0)
+    nothing, _ = seen([np.zeros(0, np.float32)] * 16)
+    assert nothing.warnings == [] and nothing.not_finite is None

@@ -13,7 +13,7 @@ const HALF_STEPS = 2 * 2 ** -24;
 /** @typedef {{data: any, dims: readonly number[], dtype: string}} Values  as of an .npz */
 /** @typedef {{max_abs?: number | null, rel_l2?: number | null, sqnr_db?: number | null, part_db?: number | null,
  *   atol?: number | null}} Tolerance  as in manifest.json */
-/** @typedef {{name: string, max_abs: number, rel_l2: number, sqnr_db: number, part: import("./parts.mjs").Part | null,
+/** @typedef {{name: string, n: number, max_abs: number, rel_l2: number, sqnr_db: number, part: import("./parts.mjs").Part | null,
  *   differ: number | null, lost: [number, number] | null, failure: string | null}} OutputParity */
 
 /** Adds up samples. */
@@ -52,6 +52,8 @@ export class ParityMeter {
   /** "SQNR 29.1 dB, worst part 8.1 dB", and what is said where all is equal, or integers differ. */
   told() {
     const outputs = this.outputs();
+    const nothing = outputs.length > 0 && outputs.every((item) => item.n === 0 && item.failure === null);
+    if (nothing) return "every output empty: nothing was compared";
     const largest = Math.max(0, ...outputs.map((item) => item.max_abs));
     if (largest === 0) return "all equal";
     const shares = outputs.flatMap((item) => (item.differ === null ? [] : [item.differ]));
@@ -171,7 +173,7 @@ class Sums {
   result(name) {
     if (this.#failure !== null) {
       const worst = { max_abs: Infinity, rel_l2: Infinity, sqnr_db: -Infinity };
-      return { name, ...worst, part: null, differ: null, lost: null, failure: this.#failure };
+      return { name, n: this.#n, ...worst, part: null, differ: null, lost: null, failure: this.#failure };
     }
     const part = this.#exact === 0 ? this.#parts.worst() : null;
     const differ = this.#exact && this.#exact === this.#n ? this.#noise / this.#exact : null;
@@ -182,7 +184,7 @@ class Sums {
       sqnr_db = 10 * (Math.log10(this.#signal) - Math.log10(noise));
     }
     const lost = differ === null ? null : this.#values.worst();
-    return { name, max_abs: this.#largest, rel_l2, sqnr_db, part, differ, lost, failure: null };
+    return { name, n: this.#n, max_abs: this.#largest, rel_l2, sqnr_db, part, differ, lost, failure: null };
   }
 }
 
