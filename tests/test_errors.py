@@ -25,6 +25,7 @@ def test_every_error_has_a_documented_exit_code() -> None:
         "OutputError": 2,
         "TakenError": 2,
         "SourceError": 3,
+        "UnusableSourceError": 3,
         "DataError": 3,
         "ParityError": 4,
         "AccuracyError": 4,
