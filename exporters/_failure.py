@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 class Cause:
     """A known way to fail: what torch's message looks like, what it means, what usually helps."""
 
-    pattern: str  # searched in "TypeName: message" of the error and of those behind it
+    pattern: str  # searched in "TypeName: message" of the error and of those behind it, and in the module's class
     what: str
     fix: str
 
 
 CAUSES = (
+    Cause(
+        r"PackedSequence",
+        "it packs a batch by its lengths (pack_padded_sequence), and a graph has no packed sequences",
+        "Give the layer the padded batch: a forward one answers the same at the real steps. A bidirectional one would "
+        "read the padding first: export it for one sequence without padding, with a free length (--dynamic)",
+    ),
     Cause(
         r"GuardOnDataDependent|data-dependent",
         "its Python code decides on the values of a tensor, so one export cannot stand for every input",
@@ -91,9 +97,10 @@ def explain(source: Source, error: Exception, report: Path) -> SourceError:
     node = next((found for item in chain if (found := _fx_node(item.__traceback__)) is not None), None)
     operator = _operator(chain, node)
     text = "\n".join(f"{type(item).__name__}: {item}" for item in chain)
-    cause = next((item for item in CAUSES if re.search(item.pattern, text)), _UNKNOWN)
-    details = []
     module = _module(source, chain, node)
+    told = "\n".join([text, module, "PackedSequence" if _packed(chain) else ""])
+    cause = next((item for item in CAUSES if re.search(item.pattern, told)), _UNKNOWN)
+    details = []
     if module:
         details.append(f"module    {module}")
     line = _line(chain, node)
@@ -168,6 +175,19 @@ def _module(source: Source, chain: list[BaseException], node: torch.fx.Node | No
             if id(owner) in paths:
                 return f"{paths[id(owner)] or 'the model itself'} ({type(owner).__name__})"
     return ""
+
+
+def _packed(chain: list[BaseException]) -> bool:
+    """Whether it went wrong over a packed sequence: in a layer that was given one, or where one is made or opened."""
+    from torch.nn.utils import rnn
+
+    for item in chain:
+        for frame in _walk(item.__traceback__):
+            if frame.f_code.co_filename == rnn.__file__:
+                return True
+            if any(isinstance(value, rnn.PackedSequence) for value in list(frame.f_locals.values())):
+                return True
+    return False
 
 
 def _line(chain: list[BaseException], node: torch.fx.Node | None) -> str:

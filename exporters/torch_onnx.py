@@ -45,6 +45,7 @@ class TorchOnnx:
             _strip(node)
             if path:
                 node.metadata_props[MODULE_PATH] = path
+        _widen_indices(model)
         _names.unique_node_names(model)
         return model
 
@@ -59,6 +60,22 @@ def _convert(program: torch.export.ExportedProgram, opset: int) -> tuple[ir.Mode
         converted = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False)
     assert converted is not None and converted.exported_program is not None
     return converted.model, converted.exported_program
+
+
+def _widen_indices(model: ir.Model) -> None:
+    """For int64: torch's translation of some operators (``istft``'s overlap-add) leaves int32, which ONNX forbids."""
+    for node in list(_names.all_nodes(model)):
+        if node.domain or node.op_type not in ("ScatterND", "GatherND"):
+            continue
+        indices = node.inputs[1]
+        if indices is None or indices.dtype in (None, ir.DataType.INT64):
+            continue
+        wide = ir.node("Cast", [indices], {"to": ir.DataType.INT64.value}, name=f"{node.name}_indices")
+        wide.outputs[0].type, wide.outputs[0].shape = ir.TensorType(ir.DataType.INT64), indices.shape
+        wide.metadata_props.update(node.metadata_props)
+        assert node.graph is not None
+        node.graph.insert_before(node, wide)
+        node.replace_input_with(1, wide.outputs[0])
 
 
 def _refuse_state(source: Source, program: torch.export.ExportedProgram) -> None:

@@ -83,6 +83,8 @@ def one_line(error: BaseException, limit: int = 500) -> str:
     lines = (line.strip() for line in str(error).splitlines())
     text = " ".join(line for line in lines if line and not re.match(r"Exception from src/\S+:$", line))
     text = re.sub(r"/onnxruntime_src/\S+:\d+ .*? was false\. *", "", text)
+    # The same refusal of several candidates is one cause: their files' places are none.
+    text = re.sub(r"Load model from .*? failed: *", "", text)
     text = re.sub(r"Check '.*?' failed at src/\S+:\d+: *", "", text) or str(error).strip() or type(error).__name__
     text = re.sub(r"\s+", " ", text).rstrip(". ")
     return text if len(text) <= limit else text[: limit - 1] + "…"

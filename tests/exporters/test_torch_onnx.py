@@ -56,6 +56,36 @@ class Net(torch.nn.Module):
 
 def build(kind, rows=3):
     return Net(kind), torch.randn(rows, 4)
+
+class Packed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = torch.nn.GRU(4, 3, batch_first=True)
+    def forward(self, x, lengths):
+        rnn = torch.nn.utils.rnn
+        packed = rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=5)[0]
+
+def packed():
+    return Packed(), (torch.randn(2, 5, 4), torch.tensor([5, 3]))
+
+class Wave(torch.nn.Module):
+    def forward(self, wave):
+        window = torch.hann_window(32)
+        spectrum = torch.stft(wave, 32, 8, window=window, return_complex=True)
+        return torch.istft(spectrum * 0.5, 32, 8, window=window, length=128)
+
+def wave():
+    return Wave(), torch.randn(1, 128)
+
+class Loop(torch.nn.Module):
+    def forward(self, x):
+        for _ in range(3):
+            x = torch.tanh(x)
+        return x
+
+def scripted():
+    return torch.jit.script(Loop()), torch.randn(2, 8)
 """
 
 
@@ -229,6 +259,29 @@ def test_a_tensor_taken_to_numpy(folder: Path) -> None:
     lines = failure(folder, "numpy")
     assert "takes a tensor to numpy" in lines[0]
     assert any("net.py:16 in numpy" in line for line in lines)
+
+
+def test_a_packed_sequence(folder: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        export(load_source("net.py:packed"), folder)
+    assert "it packs a batch by its lengths (pack_padded_sequence)" in str(caught.value)
+    assert "  module    rnn (GRU)" in str(caught.value).splitlines()
+    assert caught.value.fix.startswith("Give the layer the padded batch")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_torchscript(folder: Path) -> None:
+    with pytest.raises(SourceError, match="it holds TorchScript, which") as caught:
+        export(load_source("net.py:scripted"), folder)
+    assert "instead of torch.jit.load or torch.jit.script" in caught.value.fix
+
+
+def test_what_torch_writes_with_indices_that_onnx_does_not_allow(folder: Path) -> None:
+    source = load_source("net.py:wave")
+    model = PLUGIN().to_graph(source, GraphRequest(20, folder / "report.txt"))
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    (got,) = session.run(None, dict(source.example))
+    np.testing.assert_allclose(got, source.example["wave"] * 0.5, atol=1e-5)
 
 
 def test_a_free_dimension_that_the_model_fixes(folder: Path) -> None:

@@ -123,3 +123,9 @@ def test_one_line_drops_places_in_the_engines_source() -> None:
     )
     assert one_line(RuntimeError("")) == "RuntimeError"
     assert len(one_line(RuntimeError("x" * 2000))) == 500
+
+
+def test_where_a_file_lies_is_no_part_of_a_refusal() -> None:
+    said = "[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from /a b/{}/model.onnx failed:This is an invalid one."
+    assert len({one_line(RuntimeError(said.format(name))) for name in ("fp32", "int8")}) == 1
+    assert one_line(RuntimeError(said)).endswith("INVALID_GRAPH : This is an invalid one")
