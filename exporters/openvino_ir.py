@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..contracts import Artifact, Feeds
 from ..errors import EngineError, UsageError
 from ..quiet import quiet
+from ..runtimes._values import unconverted
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -88,7 +89,9 @@ def _converted(ov: ModuleType, model: ir.Model, workdir: Path | None) -> Iterato
         try:
             converted = ov.Core().read_model(path)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot convert the graph: {_last_line(error)}") from error
+            raise EngineError(
+                f"OpenVINO cannot convert the graph: {unconverted(error) or _last_line(error)}"
+            ) from error
         yield converted
 
 

@@ -78,8 +78,20 @@ class engine_errors:  # noqa: N801 - used as a function is; a generator would co
             raise EngineError(f"{self._doing}: {one_line(error)}") from error
 
 
+def unconverted(error: BaseException) -> str:
+    """``STFT 'image': Shape of signal must be static``, of OpenVINO's report on what it cannot convert; else ""."""
+    found = []
+    for operator, message in re.findall(r"-- (\w+)-\d+ with a message:\n(.*?)(?=\n\n|\Z)", str(error), re.DOTALL):
+        node = re.search(r"<Node\(\w+\): (.*?)>'", message)
+        reason = message.strip().splitlines()[-1].strip().rstrip(".")
+        found.append(f"{operator} '{node[1]}': {reason}" if node else f"{operator}: {reason}")
+    return "; ".join(dict.fromkeys(found))
+
+
 def one_line(error: BaseException, limit: int = 500) -> str:
     """An engine's message on one line, without the places in its own source that say nothing to a user."""
+    if found := unconverted(error):
+        return f"it cannot convert {found}"
     lines = (line.strip() for line in str(error).splitlines())
     text = " ".join(line for line in lines if line and not re.match(r"Exception from src/\S+:$", line))
     text = re.sub(r"/onnxruntime_src/\S+:\d+ .*? was false\. *", "", text)

@@ -125,6 +125,24 @@ def test_one_line_drops_places_in_the_engines_source() -> None:
     assert len(one_line(RuntimeError("x" * 2000))) == 500
 
 
+def test_what_openvino_cannot_convert_is_named_with_its_node_and_reason(tmp_path: Path) -> None:
+    ir, openvino = pytest.importorskip("onnx_ir"), pytest.importorskip("openvino")
+    wave, steps, window = (ir.Value(name=name) for name in ("wave", "steps", "window"))
+    wave.type, wave.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["batch", "n", 1])
+    steps.type, steps.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([])
+    window.type, window.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([16])
+    node = ir.node("STFT", [wave, steps, window], name="spectrum")
+    out = node.outputs[0]
+    out.name, out.type = "image", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([wave, steps, window], [out], nodes=[node], opset_imports={"": 17}, name="g")
+    ir.save(ir.Model(graph, ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(RuntimeError) as caught:
+        openvino.Core().read_model(tmp_path / "m.onnx")
+    assert one_line(caught.value).startswith("it cannot convert STFT '")
+    assert "\n" not in one_line(caught.value) and "src/" not in one_line(caught.value)
+    assert one_line(caught.value).count(":") == 1
+
+
 def test_where_a_file_lies_is_no_part_of_a_refusal() -> None:
     said = "[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from /a b/{}/model.onnx failed:This is an invalid one."
     assert len({one_line(RuntimeError(said.format(name))) for name in ("fp32", "int8")}) == 1
