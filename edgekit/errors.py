@@ -13,6 +13,7 @@ it. Printed, they are one line:
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,11 @@ class BudgetError(EdgekitError):
     """No candidate meets the budget."""
 
     exit_code = 8
+
+
+def signal_name(number: int) -> str:
+    """What a process was killed by: ``SIGKILL``; a number that has no name here as "signal 34"."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def suggestion(got: str, allowed: Iterable[str]) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from edgekit import errors
-from edgekit.errors import EdgekitError, UsageError, suggestion
+from edgekit.errors import EdgekitError, UsageError, signal_name, suggestion
 
 
 def test_what_and_fix_are_one_line() -> None:
@@ -15,6 +15,10 @@ def test_details_are_lines_of_their_own() -> None:
     error = EdgekitError("2 nodes", details=["Erf (a)", "Erf (b)"], fix="Allow it.")
     assert str(error) == "2 nodes:\n  Erf (a)\n  Erf (b)\nAllow it."
     assert str(EdgekitError("2 nodes", details=["Erf (a)"])) == "2 nodes:\n  Erf (a)"
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    assert signal_name(9) == "SIGKILL" and signal_name(47) == "signal 47"
 
 
 def test_every_error_has_a_documented_exit_code() -> None:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ..bundle.read import hash_file
-from ..errors import EngineError
+from ..errors import EngineError, signal_name
 from ..measure import machine, quota
 from ..measure.protocol import error_from_json, read_message
 from ..measure.scratch import scratch_file
@@ -264,9 +264,8 @@ def explain(transport: Transport, code: int, stderr: str, limit_s: int, what: st
         return EngineError(f"{where}: ended after its time limit of {limit_s} s: {what}", details=lines[-5:])
     if code < 0 or code > 128:
         number = -code if code < 0 else code - 128
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         fix = "Was the memory enough? The system kills a process that takes too much." if number == 9 else ""
-        return EngineError(f"{where}: killed by {name}: {what}", details=lines[-5:], fix=fix)
+        return EngineError(f"{where}: killed by {signal_name(number)}: {what}", details=lines[-5:], fix=fix)
     return EngineError(f"{where}: ended with exit code {code}: {what}", details=lines[-5:])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from .. import plugins
 from ..bundle.read import hash_file
 from ..bundle.write import vendor_floor
-from ..errors import EngineError
+from ..errors import EngineError, signal_name
 from ..facts import install_on, runtime_facts
 from ..target.load import load_target
 from ..target.profile import Target
@@ -187,7 +186,7 @@ def _try(remote: RemoteDevice, code: str, folder: str) -> tuple[str | None, str 
     if done["code"] == 0:
         return done["out"].strip(), None
     if done["code"] < 0:
-        return None, f"it crashed when it was imported: {signal.Signals(-done['code']).name}"
+        return None, f"it crashed when it was imported: {signal_name(-done['code'])}"
     lines = [line for line in done["err"].splitlines() if line.strip()]
     return None, lines[-1] if lines else f"exit code {done['code']}"
 

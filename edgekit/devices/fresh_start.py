@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import site
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from .. import plugins
 from ..bundle.manifest import MANIFEST
 from ..bundle.read import hash_file
 from ..bundle.write import place_runner
-from ..errors import EngineError
+from ..errors import EngineError, signal_name
 from ..tempdir import work_folder
 
 LIMIT_S = 120.0
@@ -161,9 +160,7 @@ def _outcome(runtime: str, process: subprocess.Popen[str]) -> EngineError | None
     words = err.strip().splitlines()
     last = words[-1].strip().rstrip(".") if words else f"exit code {process.returncode}"
     if process.returncode < 0:
-        number = -process.returncode
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        last = f"it was killed by {name}"
+        last = f"it was killed by {signal_name(-process.returncode)}"
     return EngineError(f"runtime '{runtime}' does not start {where}: {last}", fix=_HINT)
 
 

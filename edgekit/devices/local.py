@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, Self
 from .. import plugins
 from ..bundle import Bundle
 from ..contracts import Artifact, Feeds, Progress
-from ..errors import BundleError, EdgekitError, EngineError, ParityError
+from ..errors import BundleError, EdgekitError, EngineError, ParityError, signal_name
 from ..measure import here
 from ..measure.client import Worker
 from ..measure.telling import Listener
@@ -114,8 +113,7 @@ def self_test_error(code: int, words: list[str], where: str = "") -> EdgekitErro
         where: `` on ssh://…``; "": on this machine.
     """
     if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        return EngineError(f"the bundle's self-test{where} was killed by {name}", details=words)
+        return EngineError(f"the bundle's self-test{where} was killed by {signal_name(-code)}", details=words)
     return _KINDS.get(code, ParityError)(f"the bundle's self-test{where} failed with exit code {code}", details=words)
 
 

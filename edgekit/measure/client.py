@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Artifact, Feeds, LayerTime, Outputs, Placement
-from ..errors import EngineError
+from ..errors import EngineError, signal_name
 from . import npz
 from .affinity import Applied
 from .call_price import CallPrice
@@ -319,8 +318,7 @@ class Worker:
     def _died(self, command: str) -> EngineError:
         code = self._process.wait()
         if code < 0:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            how = f"was killed by {name}"
+            how = f"was killed by {signal_name(-code)}"
         else:
             how = f"ended with exit code {code}"
         fix = "Was the memory enough? The system kills a process that takes too much." if code == -9 else ""
